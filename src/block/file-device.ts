@@ -1,0 +1,423 @@
+/**
+ * FileDevice: a regular file or a block special file as a BlockDevice. Hot path.
+ *
+ * How a bio travels: a read that the page cache can serve, and a page-aligned write, are done inline;
+ * everything that may wait for the disk goes to the thread pool, where several can be in flight.
+ *
+ *   read    tmpfs: pread inline · other file systems: preadv2(RWF_NOWAIT) inline, the rest by the pool
+ *   write   tmpfs: pwrite inline · whole pages: pwrite inline, unless such writes were slow lately
+ *   flush   fdatasync, by the pool; skipped when nothing was written since the last good one
+ *   FUA     write, then fdatasync
+ *   discard punch hole, or BLKDISCARD · write-zeroes: punch hole, zero range, or BLKZEROOUT
+ *
+ * What a crash leaves: of this process, nothing is lost that was written (the page cache has it); of the
+ * machine, what was written after the last flush may be there, partly there, or not.
+ * After a failed fdatasync the kernel may have dropped the data: the failure is reported once, to the
+ * flush that met it, and the layers above treat their transaction as lost.
+ * Without koffi: reads go to the pool except on tmpfs, and discard is not supported.
+ * Does not: lock or share files; see open-devices.ts.
+ */
+import fs from 'node:fs';
+import { performance } from 'node:perf_hooks';
+import { assert } from '../base/error.ts';
+import { errno, errnoOf } from '../base/errno.ts';
+import { SECTOR_SIZE } from '../base/numbers.ts';
+import { BioFlag, BioOp, type Bio } from './bio.ts';
+import { plainLimits, type BlockDevice, type ExtentVisitor, type Limits } from './device.ts';
+import {
+  FALLOC_FL_KEEP_SIZE,
+  FALLOC_FL_PUNCH_HOLE,
+  FALLOC_FL_ZERO_RANGE,
+  native,
+} from './native.ts';
+
+const PAGE_BYTES = 4096;
+/** Largest write done inline: a longer one would hold up the event loop for long. */
+const INLINE_WRITE_BYTES_MAX = 256 * 1024;
+/** An inline write slower than this sends the next writes to the thread pool. */
+const SLOW_WRITE_MS = 4;
+const WRITES_BY_POOL_AFTER_SLOW = 256;
+/** Write-zeroes without kernel support writes this many bytes at a time. */
+const ZERO_BUFFER = new Uint8Array(256 * 1024);
+/** As the loop device announces: the largest multiple of a sector below 4 GiB. */
+const MAX_DISCARD_SECTORS = 0x7f_ffff;
+/** statfs(2) types of file systems in memory, which never make a caller wait. */
+const TMPFS_MAGIC = 0x0102_1994;
+const RAMFS_MAGIC = 0x8584_58f6;
+
+/** How reads are tried before the thread pool. */
+type InlineRead = 'memory' | 'nowait' | 'never';
+
+/** One bio on its way through the thread pool; pooled, its callbacks bound once. */
+class PoolRequest {
+  bio: Bio | null = null;
+  done = 0;
+  readonly afterTransfer: (error: NodeJS.ErrnoException | null, bytes: number) => void;
+  readonly afterSync: (error: NodeJS.ErrnoException | null) => void;
+  next: PoolRequest | null = null;
+
+  constructor(device: FileDevice) {
+    this.afterTransfer = (error, bytes) => device.transferred(this, error, bytes);
+    this.afterSync = (error) => device.synced(this, error);
+  }
+}
+
+export class FileDevice implements BlockDevice {
+  readonly name: string;
+  readonly path: string;
+  readonly readOnly: boolean;
+  readonly isBlockSpecial: boolean;
+  readonly limits: Limits;
+  readonly #fd: number;
+  readonly #inMemory: boolean;
+  #inlineRead: InlineRead;
+  #sizeSectors = 0;
+  #requests: PoolRequest | null = null;
+  #inFlight = 0;
+  #writesByPool = 0;
+  /** Writes begun since the last fdatasync that succeeded was issued. */
+  #dirty = true;
+  #closed = false;
+  #idle: (() => void) | null = null;
+
+  /** Takes over `fd`, opened on `path` with the access that `readOnly` says. */
+  constructor(fd: number, path: string, name: string, readOnly: boolean) {
+    this.#fd = fd;
+    this.path = path;
+    this.name = name;
+    this.readOnly = readOnly;
+    const stat = fs.fstatSync(fd);
+    this.isBlockSpecial = stat.isBlockDevice();
+    const type = fs.statfsSync(path).type;
+    this.#inMemory = !this.isBlockSpecial && (type === TMPFS_MAGIC || type === RAMFS_MAGIC);
+    this.#inlineRead = this.#inMemory ? 'memory' : native === null ? 'never' : 'nowait';
+    this.limits = this.#findLimits(stat.blksize);
+    this.refreshSize();
+  }
+
+  get sizeSectors(): number {
+    return this.#sizeSectors;
+  }
+
+  refreshSize(): void {
+    if (this.isBlockSpecial) this.#sizeSectors = Math.floor(blockSpecialSize(this.#fd) / SECTOR_SIZE);
+    else this.#sizeSectors = Math.floor(fs.fstatSync(this.#fd).size / SECTOR_SIZE);
+  }
+
+  submit(bio: Bio): void {
+    assert(!this.#closed, 'no bio is submitted to a closed file');
+    if (bio.endSector > this.#sizeSectors) {
+      bio.end(errno.EIO);
+    } else if (bio.op === BioOp.READ) {
+      this.#read(bio);
+    } else if (bio.op === BioOp.FLUSH) {
+      this.#flush(bio);
+    } else if (this.readOnly) {
+      bio.end(errno.EPERM);
+    } else if (bio.op === BioOp.WRITE) {
+      this.#write(bio);
+    } else {
+      this.#deallocate(bio);
+    }
+  }
+
+  readSync(sector: number, nrSectors: number, data: Uint8Array, dataOffset: number): number {
+    const length = nrSectors * SECTOR_SIZE;
+    for (let done = 0; done < length; ) {
+      let bytes: number;
+      try {
+        const at = sector * SECTOR_SIZE + done;
+        bytes = fs.readSync(this.#fd, data, dataOffset + done, length - done, at);
+      } catch (error) {
+        return errno[errnoOf(error)];
+      }
+      if (bytes === 0) return errno.EIO; // The file is shorter than it was.
+      done += bytes;
+    }
+    return 0;
+  }
+
+  blockStatus(_sector: number, nrSectors: number, visit: ExtentVisitor): void {
+    visit(nrSectors, 0);
+  }
+
+  /** Closes the file once nothing is in flight. */
+  async close(): Promise<void> {
+    this.#closed = true;
+    if (this.#inFlight > 0) await new Promise<void>((resolve) => (this.#idle = resolve));
+    fs.closeSync(this.#fd);
+  }
+
+  // --- reads
+
+  #read(bio: Bio): void {
+    const length = bio.nrSectors * SECTOR_SIZE;
+    const at = bio.sector * SECTOR_SIZE;
+    let done = 0;
+    if (this.#inlineRead === 'memory') {
+      bio.end(this.readSync(bio.sector, bio.nrSectors, bio.data, bio.dataOffset));
+      return;
+    }
+    if (this.#inlineRead === 'nowait' && native !== null) {
+      done = native.preadNowait(this.#fd, bio.data, bio.dataOffset, length, at);
+      if (done === length) {
+        bio.end(0);
+        return;
+      }
+      if (done === -errno.EOPNOTSUPP) this.#inlineRead = 'never';
+      if (done < 0) done = 0;
+    }
+    this.#startTransfer(bio, done);
+  }
+
+  // --- writes
+
+  #write(bio: Bio): void {
+    this.#dirty = true;
+    const length = bio.nrSectors * SECTOR_SIZE;
+    const fua = (bio.flags & BioFlag.FUA) !== 0;
+    if (fua || !this.#mayWriteInline(bio.sector * SECTOR_SIZE, length)) {
+      this.#startTransfer(bio, 0);
+      return;
+    }
+    const begin = performance.now();
+    const status = this.#writeSync(bio, length);
+    if (!this.#inMemory && performance.now() - begin > SLOW_WRITE_MS) {
+      this.#writesByPool = WRITES_BY_POOL_AFTER_SLOW;
+    }
+    bio.end(status);
+  }
+
+  #mayWriteInline(at: number, length: number): boolean {
+    if (length > INLINE_WRITE_BYTES_MAX) return false;
+    if (this.#inMemory) return true;
+    if (this.#writesByPool > 0) {
+      this.#writesByPool--;
+      return false;
+    }
+    // A write of part of a page may have to read the page first.
+    return at % PAGE_BYTES === 0 && length % PAGE_BYTES === 0;
+  }
+
+  #writeSync(bio: Bio, length: number): number {
+    const at = bio.sector * SECTOR_SIZE;
+    for (let done = 0; done < length; ) {
+      try {
+        done += fs.writeSync(this.#fd, bio.data, bio.dataOffset + done, length - done, at + done);
+      } catch (error) {
+        return errno[errnoOf(error)];
+      }
+    }
+    return 0;
+  }
+
+  // --- the thread pool
+
+  #takeRequest(bio: Bio): PoolRequest {
+    const request = this.#requests ?? new PoolRequest(this);
+    this.#requests = request.next;
+    request.next = null;
+    request.bio = bio;
+    request.done = 0;
+    this.#inFlight++;
+    return request;
+  }
+
+  /** Ends the request's bio; the request is free again first, because `end` may submit the next bio. */
+  #finish(request: PoolRequest, status: number): void {
+    const bio = request.bio as Bio;
+    request.bio = null;
+    request.next = this.#requests;
+    this.#requests = request;
+    this.#inFlight--;
+    bio.end(status);
+    if (this.#inFlight === 0) this.#idle?.();
+  }
+
+  /** Reads or writes what is missing of `bio` after its first `done` bytes. */
+  #startTransfer(bio: Bio, done: number): void {
+    const request = this.#takeRequest(bio);
+    request.done = done;
+    this.#transfer(request);
+  }
+
+  #transfer(request: PoolRequest): void {
+    const bio = request.bio as Bio;
+    const at = bio.sector * SECTOR_SIZE + request.done;
+    const length = bio.nrSectors * SECTOR_SIZE - request.done;
+    const from = bio.dataOffset + request.done;
+    if (bio.op === BioOp.READ) {
+      fs.read(this.#fd, bio.data, from, length, at, request.afterTransfer);
+    } else {
+      fs.write(this.#fd, bio.data, from, length, at, request.afterTransfer);
+    }
+  }
+
+  /** Callback of the thread pool: `bytes` more of a read or write are done. */
+  transferred(request: PoolRequest, error: NodeJS.ErrnoException | null, bytes: number): void {
+    const bio = request.bio as Bio;
+    if (error !== null) {
+      this.#finish(request, errno[errnoOf(error)]);
+    } else if (bytes === 0) {
+      this.#finish(request, errno.EIO);
+    } else {
+      request.done += bytes;
+      if (request.done < bio.nrSectors * SECTOR_SIZE) this.#transfer(request);
+      else if (bio.op === BioOp.WRITE && (bio.flags & BioFlag.FUA) !== 0) this.#sync(request);
+      else this.#finish(request, 0);
+    }
+  }
+
+  #flush(bio: Bio): void {
+    if (!this.#dirty) {
+      bio.end(0);
+      return;
+    }
+    // Cleared now: a write that starts while fdatasync runs is not covered by it.
+    this.#dirty = false;
+    this.#sync(this.#takeRequest(bio));
+  }
+
+  #sync(request: PoolRequest): void {
+    fs.fdatasync(this.#fd, request.afterSync);
+  }
+
+  /** Callback of the thread pool: fdatasync is done. */
+  synced(request: PoolRequest, error: NodeJS.ErrnoException | null): void {
+    if (error !== null) this.#dirty = true;
+    this.#finish(request, error === null ? 0 : errno[errnoOf(error)]);
+  }
+
+  // --- discard and write-zeroes
+
+  #deallocate(bio: Bio): void {
+    this.#dirty = true;
+    const offset = bio.sector * SECTOR_SIZE;
+    const length = bio.nrSectors * SECTOR_SIZE;
+    const discard = bio.op === BioOp.DISCARD;
+    if (native === null) {
+      if (discard) bio.end(errno.EOPNOTSUPP);
+      else this.#writeZeroes(bio);
+      return;
+    }
+    if (this.isBlockSpecial) {
+      const request = this.#takeRequest(bio);
+      const done = (result: number): void => this.#finish(request, result < 0 ? -result : 0);
+      if (discard) native.blkDiscard(this.#fd, offset, length, done);
+      else native.blkZeroout(this.#fd, offset, length, done);
+      return;
+    }
+    const keep = !discard && (bio.flags & BioFlag.NOUNMAP) !== 0;
+    const mode = FALLOC_FL_KEEP_SIZE | (keep ? FALLOC_FL_ZERO_RANGE : FALLOC_FL_PUNCH_HOLE);
+    if (this.#inMemory && !keep) {
+      this.#deallocated(bio, native.fallocateSync(this.#fd, mode, offset, length));
+      return;
+    }
+    const request = this.#takeRequest(bio);
+    native.fallocate(this.#fd, mode, offset, length, (result) => {
+      if (result === 0 || discard) {
+        this.#finish(request, result < 0 ? -result : 0);
+      } else {
+        request.bio = null;
+        this.#inFlight--;
+        this.#writeZeroes(bio);
+      }
+    });
+  }
+
+  #deallocated(bio: Bio, result: number): void {
+    if (result === 0) bio.end(0);
+    else if (bio.op === BioOp.DISCARD) bio.end(-result);
+    else this.#writeZeroes(bio);
+  }
+
+  /** Writes zeroes where the file system cannot make them. */
+  #writeZeroes(bio: Bio): void {
+    const end = (bio.sector + bio.nrSectors) * SECTOR_SIZE;
+    let at = bio.sector * SECTOR_SIZE;
+    this.#inFlight++;
+    const step = (error: NodeJS.ErrnoException | null, bytes: number): void => {
+      at += bytes;
+      if (error === null && at < end) {
+        fs.write(this.#fd, ZERO_BUFFER, 0, Math.min(ZERO_BUFFER.length, end - at), at, step);
+        return;
+      }
+      this.#inFlight--;
+      bio.end(error === null ? 0 : errno[errnoOf(error)]);
+      if (this.#inFlight === 0) this.#idle?.();
+    };
+    step(null, 0);
+  }
+
+  // --- limits
+
+  #findLimits(blksize: number): Limits {
+    const limits = plainLimits();
+    if (this.isBlockSpecial) {
+      const size = native?.blkLogicalBlockSize(this.#fd) ?? 512;
+      limits.logicalBlockSize = size > 0 ? size : 512;
+      limits.physicalBlockSize = limits.logicalBlockSize;
+      limits.ioMin = limits.logicalBlockSize;
+    }
+    if (native === null) return limits;
+    if (this.isBlockSpecial) {
+      const queue = blockSpecialQueue(this.#fd);
+      limits.discardGranularity = queue.discardGranularity;
+      limits.maxDiscardSectors = queue.maxDiscardSectors;
+      limits.maxWriteZeroesSectors = MAX_DISCARD_SECTORS;
+    } else if (this.readOnly || this.#canPunchHoles()) {
+      limits.discardGranularity = Math.max(blksize, SECTOR_SIZE);
+      limits.maxDiscardSectors = MAX_DISCARD_SECTORS;
+      limits.maxWriteZeroesSectors = MAX_DISCARD_SECTORS;
+      limits.discardZeroes = true;
+    }
+    return limits;
+  }
+
+  /** Whether the file system can punch holes: tried beyond the end of the file, where it changes nothing. */
+  #canPunchHoles(): boolean {
+    const { size } = fs.fstatSync(this.#fd);
+    const at = Math.ceil(size / PAGE_BYTES + 1) * PAGE_BYTES;
+    const mode = FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE;
+    return native !== null && native.fallocateSync(this.#fd, mode, at, PAGE_BYTES) === 0;
+  }
+}
+
+/** The directory of a block device in sysfs, by its device number. */
+function sysfsOf(fd: number): string {
+  const { rdev } = fs.fstatSync(fd);
+  return `/sys/dev/block/${majorOf(rdev)}:${minorOf(rdev)}`;
+}
+
+/** The major number in a Linux dev_t. */
+export function majorOf(dev: number): number {
+  return Math.floor(dev / 256) % 4096;
+}
+
+/** The minor number in a Linux dev_t: low 8 bits, and the bits above the major. */
+export function minorOf(dev: number): number {
+  return (dev % 256) + Math.floor(dev / 1_048_576) * 256;
+}
+
+function readNumber(path: string): number {
+  try {
+    return Number(fs.readFileSync(path, 'utf8'));
+  } catch {
+    return 0;
+  }
+}
+
+function blockSpecialSize(fd: number): number {
+  const size = native?.blkSizeBytes(fd) ?? -1;
+  return size >= 0 ? size : readNumber(`${sysfsOf(fd)}/size`) * SECTOR_SIZE;
+}
+
+function blockSpecialQueue(fd: number): { discardGranularity: number; maxDiscardSectors: number } {
+  const sysfs = sysfsOf(fd);
+  const queue = fs.existsSync(`${sysfs}/queue`) ? `${sysfs}/queue` : `${sysfs}/../queue`;
+  const maxBytes = readNumber(`${queue}/discard_max_bytes`);
+  return {
+    discardGranularity: maxBytes > 0 ? readNumber(`${queue}/discard_granularity`) : 0,
+    maxDiscardSectors: Math.floor(maxBytes / SECTOR_SIZE),
+  };
+}
