@@ -11,6 +11,7 @@
  * READ and WRITE have `nrSectors * 512` bytes of data; DISCARD and WRITE_ZEROES have no data.
  */
 import { assert } from '../base/error.ts';
+import type { BlockDevice } from './device.ts';
 
 /** What a bio asks for. FLUSH is the kernel's empty flush. */
 export const BioOp = {
@@ -51,6 +52,10 @@ export class Bio {
   onEnd: (bio: Bio) => void = endWithoutOwner;
   /** The submitter's own. */
   context: unknown = null;
+  /** Where a target that remapped the bio sends it. */
+  device: BlockDevice | null = null;
+  /** Which copy of a flush or discard this is, for a target that asked for several. */
+  targetBioNr = 0;
   /** Per-bio data of the target that maps this bio; made by the target, kept with a pooled bio. */
   perBio: unknown = null;
   /** The bio this one is a piece of, for the layer that split it. */
@@ -86,10 +91,17 @@ export class Bio {
   reset(): void {
     this.data = NO_DATA;
     this.context = null;
+    this.device = null;
     this.parent = null;
     this.next = null;
   }
 }
+
+/**
+ * Status with which a target hands a bio back to the mapper core, to be mapped again after resume.
+ * Never seen outside the mapper.
+ */
+export const STATUS_REQUEUE = -1;
 
 /** A first-in first-out list of bios, linked through `next`. A bio is in at most one list. */
 export class BioList {

@@ -33,7 +33,8 @@ const RUN_BLOCKS_MAX = 64;
 const RUNS_IN_FLIGHT_MAX = 16;
 
 export class BlockManager {
-  readonly device: BlockDevice;
+  /** Replaced only by another handle of the same device, and not during a flush. */
+  device: BlockDevice;
   readonly log: Log;
   readonly #cacheBlocks: number;
   readonly #blocks = new Map<number, Block>();

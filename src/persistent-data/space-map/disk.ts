@@ -12,7 +12,7 @@ import { asBlockNr } from '../block.ts';
 import type { TransactionManager } from '../transaction-manager.ts';
 import { TreeIndexStore } from './index-store.ts';
 import { smRoot } from './layout.ts';
-import { LowLevelMap, type OldView } from './low-level.ts';
+import { LowLevelMap, type BlockFilter, type OldView } from './low-level.ts';
 import type { SpaceMap } from './space-map.ts';
 
 declare const brand: unique symbol;
@@ -72,6 +72,10 @@ export class DiskSpaceMap implements SpaceMap<DataBlock> {
     return this.#map.count(block);
   }
 
+  isFree(block: DataBlock): boolean {
+    return this.#map.bitmapCount(block) === 0;
+  }
+
   countIsMoreThanOne(block: DataBlock): boolean {
     return this.#map.bitmapCount(block) > 1;
   }
@@ -88,7 +92,7 @@ export class DiskSpaceMap implements SpaceMap<DataBlock> {
    * Finds a block that is free now, was free at the last commit and is not in `skip`, without taking it;
    * the next search begins behind it. Throws ENOSPC.
    */
-  findFree(skip?: ReadonlySet<number>): DataBlock {
+  findFree(skip?: BlockFilter): DataBlock {
     let found = this.#map.findCommonFree(this.#old, this.#begin, this.#map.nrBlocks, skip);
     if (found < 0) found = this.#map.findCommonFree(this.#old, 0, this.#begin, skip);
     if (found < 0) throw new DmError('ENOSPC', 'no free data block');

@@ -38,6 +38,11 @@ export interface OldView {
   readonly index: IndexStore;
 }
 
+/** Blocks that are not to be handed out, although they are free. */
+export interface BlockFilter {
+  has(block: number): boolean;
+}
+
 export class LowLevelMap {
   readonly tm: TransactionManager;
   readonly index: IndexStore;
@@ -137,9 +142,9 @@ export class LowLevelMap {
 
   /**
    * The first block in `[begin, end)` that is free here, was free in `old`, and that `skip` does not
-   * name; -1 if there is none.
+   * have; -1 if there is none.
    */
-  findCommonFree(old: OldView, begin: number, end: number, skip?: ReadonlySet<number>): number {
+  findCommonFree(old: OldView, begin: number, end: number, skip?: BlockFilter): number {
     for (let b = begin; b < end; b++) {
       b = this.#findFree(b, end);
       if (b < 0) return -1;

@@ -7,7 +7,7 @@
  * be aborted. Errors of use (EEXIST, ENODATA, EBUSY, EINVAL) come before anything is changed.
  *
  * What a crash leaves: exactly the state of the last commit.
- * Invariants: a device that exists has an entry in both trees; `reserved` blocks are free in the space
+ * Invariants: a device that exists has an entry in both trees; held blocks are free in the space
  *   map and are handed to no one else until they are inserted or given back.
  * Does not: move data, or know tables, modes and bios.
  */
@@ -29,6 +29,7 @@ import { METADATA_BLOCKS_MAX } from '../../persistent-data/space-map/layout.ts';
 import { MetadataSpaceMap } from '../../persistent-data/space-map/metadata.ts';
 import { TransactionManager } from '../../persistent-data/transaction-manager.ts';
 import { deviceDetails, readDetails, writeDetails, type DeviceDetails } from './device-details.ts';
+import { HeldBlocks } from './held-blocks.ts';
 import { dataBlockAt, MAPPING_SIZE, mappingValueType, setMapping, timeAt } from './mapping.ts';
 import {
   MAGIC,
@@ -86,14 +87,15 @@ export class PoolMetadata {
   #transactionId = 0n;
   #heldRoot = asBlockNr(0);
   #flags = 0;
-  /** Nothing has been changed since open: commits are skipped, the device is not written. */
+  /** False until the first change: until then commits are skipped, the device is not written. */
   #inService = false;
+  #changedSinceCommit = false;
   #committing: Promise<void> | null = null;
   /** Counts changes of any mapping tree; see ThinDevice.rootGeneration. */
   #generation = 0;
   /** Most recently opened first, as the kernel's list. */
   readonly #devices: ThinDevice[] = [];
-  readonly #reserved = new Set<number>();
+  readonly #held = new HeldBlocks();
   #preCommit: () => Promise<void> = () => Promise.resolve();
   #threshold: { blocks: number; reached: () => void } | null = null;
   readonly #entry = makeEntry();
@@ -239,6 +241,11 @@ export class PoolMetadata {
     return this.#structures;
   }
 
+  /** Goes on with another handle of the same metadata device: tables open it with different access. */
+  setDevice(device: BlockDevice): void {
+    this.#blocks.device = device;
+  }
+
   // --- transactions
 
   /** Called by each commit before anything of the metadata is written: flushes the data device. */
@@ -251,9 +258,9 @@ export class PoolMetadata {
     return this.#committing !== null;
   }
 
-  /** Resolves when no commit runs. */
+  /** Resolves when the running commit, if any, has ended. Another may run by then: look again. */
   async whenIdle(): Promise<void> {
-    while (this.#committing !== null) await this.#committing.catch(() => undefined);
+    await this.#committing?.catch(() => undefined);
   }
 
   /** The cache holds so much that is not written that the owner should commit. */
@@ -288,8 +295,14 @@ export class PoolMetadata {
       if (error instanceof DmError) throw new MetadataOperationError('dm_pool_commit_metadata', error);
       throw error;
     }
+    this.#changedSinceCommit = false;
     for (const device of this.#devices) device.changedThisTransaction = false;
     this.#forgetIdleDevices();
+  }
+
+  /** Something has been changed that is not committed. */
+  get hasChanges(): boolean {
+    return this.#changedSinceCommit;
   }
 
   async #flushData(): Promise<void> {
@@ -330,6 +343,7 @@ export class PoolMetadata {
     this.#blocks.reset();
     this.#structures = null;
     this.#readState();
+    this.#changedSinceCommit = false;
     for (const device of this.#devices) {
       if (device.changedThisTransaction) device.abortedWithChanges = true;
       device.changed = false;
@@ -346,6 +360,7 @@ export class PoolMetadata {
     assert(this.#committing === null, 'nothing changes while a commit runs');
     this.#blocks.newOperation();
     this.#inService = true;
+    this.#changedSinceCommit = true;
     try {
       return change(this.#s);
     } catch (error) {
@@ -579,7 +594,7 @@ export class PoolMetadata {
    */
   insertBlock(device: ThinDevice, virtBlock: number, block: DataBlock): void {
     this.#change('dm_thin_insert_block', (s) => {
-      assert(this.#reserved.delete(block), 'an inserted block was reserved');
+      this.#held.release(block);
       s.dataSm.inc(block, block + 1);
       setMapping(this.#mapping.view, 0, block, this.#time);
       this.#keys[0] = device.id;
@@ -621,29 +636,28 @@ export class PoolMetadata {
   reserveDataBlock(): DataBlock {
     this.#blocks.newOperation();
     this.#inService = true;
-    const block = this.#s.dataSm.findFree(this.#reserved);
-    this.#reserved.add(block);
+    const block = this.#s.dataSm.findFree(this.#held);
+    this.#held.hold(block);
     return block;
   }
 
   /** Gives back a reserved block that was not inserted. */
   releaseDataBlock(block: DataBlock): void {
-    assert(this.#reserved.delete(block), 'a released block was reserved');
+    this.#held.release(block);
   }
 
-  /** Whether anyone but one reference uses the data block. */
-  isDataBlockShared(block: DataBlock): boolean {
-    this.#blocks.newOperation();
-    return this.#s.dataSm.count(block) > 1;
+  /** Keeps free blocks `[begin, end)` from being handed out, until released. */
+  holdFreeRange(begin: number, end: number): void {
+    this.#held.holdRange(begin, end);
   }
 
-  /** Holds the data blocks `[begin, end)`, so that they are not handed out. */
-  incDataRange(begin: number, end: number): void {
-    this.#change('dm_pool_inc_data_range', (s) => s.dataSm.inc(begin, end));
+  releaseFreeRange(begin: number, end: number): void {
+    this.#held.releaseRange(begin, end);
   }
 
-  decDataRange(begin: number, end: number): void {
-    this.#change('dm_pool_dec_data_range', (s) => s.dataSm.dec(begin, end));
+  /** Whether nobody refers to the data block. */
+  isDataBlockFree(block: DataBlock): boolean {
+    return this.#s.dataSm.isFree(block);
   }
 
   get dataBlockSize(): number {
@@ -661,7 +675,7 @@ export class PoolMetadata {
   }
 
   get nrFreeDataBlocks(): number {
-    return this.#s.dataSm.nrFree - this.#reserved.size;
+    return this.#s.dataSm.nrFree - this.#held.size;
   }
 
   /** Manages `nrBlocks` data blocks. Only growing; EINVAL otherwise. */

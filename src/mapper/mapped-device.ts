@@ -1,0 +1,363 @@
+/**
+ * MappedDevice: a named device with a live table, perhaps an inactive one, and a state.
+ * Answers to struct mapped_device and drivers/md/dm.c (spec: dm-core, 1.1 and 4).
+ *
+ *   create ──load──► inactive table ──resume──► live ◄──suspend/resume──► suspended
+ *
+ * Control operations on one device run one after the other. I/O that comes while the device is
+ * suspended waits, without limit, and runs through the table that is live after the resume.
+ * Invariant: `#inFlight` counts the bios handed to the live table that have not ended.
+ */
+import { DmError } from '../base/error.ts';
+import { errno } from '../base/errno.ts';
+import type { Log } from '../base/log.ts';
+import { Mutex } from '../base/mutex.ts';
+import { BioFlag, BioList, BioOp, Bio, STATUS_REQUEUE } from '../block/bio.ts';
+import { plainLimits, type BlockDevice, type ExtentVisitor, type Limits } from '../block/device.ts';
+import { MAPPED_MAJOR } from '../block/open-devices.ts';
+import { BioSplitter, type BioOwner } from './bio-splitter.ts';
+import { EventCounter } from './event-counter.ts';
+import type { Table } from './table.ts';
+
+const NO_TABLE_LIMITS = plainLimits();
+
+export interface SuspendOptions {
+  /** Targets hand queued I/O back instead of finishing it; it runs again after the resume. */
+  readonly noflush?: boolean;
+}
+
+export class MappedDevice implements BlockDevice, BioOwner {
+  readonly minor: number;
+  readonly events = new EventCounter();
+  /** Set by the registry, which keeps them unique. */
+  dmName: string;
+  uuid: string;
+  /** The device goes when its last user closes it. */
+  deferredRemove = false;
+  readonly #log: Log;
+  readonly #control = new Mutex();
+  #live: Table | null = null;
+  #splitter: BioSplitter | null = null;
+  #inactive: Table | null = null;
+  #suspended = false;
+  /** Suspends by other devices' targets (a pool's for its thins), invisible to users. */
+  #internalSuspends = 0;
+  #internalWaiters: (() => void)[] = [];
+  /** New bios wait in `#deferred`. */
+  #blocked = false;
+  #noflush = false;
+  #inFlight = 0;
+  #drained: (() => void)[] = [];
+  readonly #deferred = new BioList();
+  #openCount = 0;
+  #onLastClose: (() => void) | null = null;
+  #removed = false;
+
+  constructor(minor: number, name: string, uuid: string, log: Log) {
+    this.minor = minor;
+    this.dmName = name;
+    this.uuid = uuid;
+    this.#log = log;
+  }
+
+  /** The kernel's name of the device; `dmName` is the user's. */
+  get name(): string {
+    return `dm-${this.minor}`;
+  }
+
+  get number(): string {
+    return `${MAPPED_MAJOR}:${this.minor}`;
+  }
+
+  get live(): Table | null {
+    return this.#live;
+  }
+
+  get inactive(): Table | null {
+    return this.#inactive;
+  }
+
+  /** Suspended by a user; an internal suspend does not show. */
+  get isSuspended(): boolean {
+    return this.#suspended;
+  }
+
+  /** The suspend that runs or holds was asked for without flush. */
+  get isNoflushSuspending(): boolean {
+    return this.#noflush;
+  }
+
+  get isRemoved(): boolean {
+    return this.#removed;
+  }
+
+  get readOnly(): boolean {
+    return this.#live?.readOnly ?? false;
+  }
+
+  get sizeSectors(): number {
+    return this.#live?.sizeSectors ?? 0;
+  }
+
+  get limits(): Limits {
+    return this.#live?.limits ?? NO_TABLE_LIMITS;
+  }
+
+  refreshSize(): void {}
+
+  // --- users
+
+  get openCount(): number {
+    return this.#openCount;
+  }
+
+  open(): void {
+    this.#openCount++;
+  }
+
+  close(): void {
+    this.#openCount--;
+    if (this.#openCount === 0) this.#onLastClose?.();
+  }
+
+  /** `act` is called whenever the last user has closed the device. */
+  set onLastClose(act: () => void) {
+    this.#onLastClose = act;
+  }
+
+  // --- I/O; hot path
+
+  submit(bio: Bio): void {
+    if (this.#blocked) {
+      this.#deferred.push(bio);
+      return;
+    }
+    if (this.#splitter === null) {
+      this.#log.write('error', `core: ${this.number}: mapping table unavailable, erroring io`);
+      bio.end(errno.EIO);
+      return;
+    }
+    if ((bio.flags & BioFlag.PREFLUSH) !== 0 && bio.op !== BioOp.FLUSH) {
+      this.#flushFirst(bio);
+      return;
+    }
+    this.#inFlight++;
+    this.#splitter.process(bio);
+  }
+
+  /** A flush carrying data: an empty flush, then the data without the mark. */
+  #flushFirst(bio: Bio): void {
+    const flush = new Bio();
+    flush.op = BioOp.FLUSH;
+    flush.onEnd = (ended) => {
+      if (ended.status !== 0) {
+        bio.end(ended.status);
+        return;
+      }
+      bio.flags &= ~BioFlag.PREFLUSH;
+      this.submit(bio);
+    };
+    this.submit(flush);
+  }
+
+  bioDone(bio: Bio, status: number): void {
+    this.#inFlight--;
+    if (status === STATUS_REQUEUE) {
+      if (this.#noflush) this.#deferred.push(bio);
+      else bio.end(errno.EIO);
+    } else {
+      bio.end(status);
+    }
+    if (this.#inFlight === 0 && this.#drained.length > 0) {
+      for (const resolve of this.#drained.splice(0)) resolve();
+    }
+  }
+
+  readSync(sector: number, nrSectors: number, data: Uint8Array, dataOffset: number): number {
+    const table = this.#live;
+    if (table === null || sector + nrSectors > table.sizeSectors) return errno.EIO;
+    let done = 0;
+    while (done < nrSectors) {
+      const at = sector + done;
+      const target = table.find(at);
+      const n = Math.min(target.begin + target.length - at, nrSectors - done);
+      const status = target.readSync(at, n, data, dataOffset + done * 512);
+      if (status !== 0) return status;
+      done += n;
+    }
+    return 0;
+  }
+
+  blockStatus(sector: number, nrSectors: number, visit: ExtentVisitor): void {
+    const table = this.#live;
+    if (table === null || this.#blocked) {
+      visit(nrSectors, 0);
+      return;
+    }
+    let done = 0;
+    while (done < nrSectors) {
+      const at = sector + done;
+      const target = table.find(at);
+      const n = Math.min(target.begin + target.length - at, nrSectors - done);
+      if (!target.blockStatus(at, n, visit)) return;
+      done += n;
+    }
+  }
+
+  // --- control
+
+  /** Runs `work` when no other control operation on this device runs. */
+  exclusively<T>(work: () => Promise<T>): Promise<T> {
+    return this.#control.run(work);
+  }
+
+  /** Puts `table` in the inactive place; an earlier one is destroyed. */
+  async setInactive(table: Table): Promise<void> {
+    const old = this.#inactive;
+    this.#inactive = table;
+    await old?.destroy();
+  }
+
+  /** Drops the inactive table. */
+  async clear(): Promise<void> {
+    const old = this.#inactive;
+    this.#inactive = null;
+    await old?.destroy();
+  }
+
+  /** Suspends; does nothing if suspended already. To be called within `exclusively`. */
+  async suspend(options: SuspendOptions = {}): Promise<void> {
+    if (this.#suspended) return;
+    await this.#noInternalSuspend();
+    await this.#quiesce(options.noflush === true);
+    this.#suspended = true;
+  }
+
+  async #quiesce(noflush: boolean): Promise<void> {
+    this.#noflush = noflush;
+    for (const target of this.#live?.targets() ?? []) await target.presuspend();
+    this.#blocked = true;
+    await this.#whenDrained();
+    for (const target of this.#live?.targets() ?? []) await target.postsuspend();
+  }
+
+  #whenDrained(): Promise<void> {
+    if (this.#inFlight === 0) return Promise.resolve();
+    return new Promise((resolve) => this.#drained.push(resolve));
+  }
+
+  /**
+   * Makes the inactive table live, if there is one, and lets I/O go on. Rejects with a DmError: EINVAL
+   * without any table; the targets' refusals. To be called within `exclusively`.
+   */
+  async resume(options: SuspendOptions = {}): Promise<void> {
+    const old = this.#live;
+    const fresh = this.#inactive;
+    if (fresh !== null) {
+      if (!this.#suspended) await this.suspend(options);
+      this.#inactive = null;
+      try {
+        this.#checkNoLoop(fresh);
+        fresh.calculateLimits(this.#log);
+      } catch (error) {
+        await fresh.destroy();
+        throw error;
+      }
+      this.#live = fresh;
+      this.#splitter = new BioSplitter(fresh, this);
+    }
+    try {
+      if (this.#suspended) await this.#resumeLive();
+    } finally {
+      if (fresh !== null) await old?.destroy();
+    }
+  }
+
+  async #resumeLive(): Promise<void> {
+    await this.#noInternalSuspend();
+    const table = this.#live;
+    if (table === null) throw new DmError('EINVAL', `${this.dmName} has no table`);
+    await this.#preresume(table);
+    for (const target of table.targets()) target.resume();
+    this.#suspended = false;
+    this.#noflush = false;
+    this.#unblock();
+  }
+
+  async #preresume(table: Table): Promise<void> {
+    for (const { type, target } of table.rows()) {
+      try {
+        await target.preresume();
+      } catch (error) {
+        if (error instanceof DmError) {
+          const text = `preresume failed, error = -${error.code}`;
+          this.#log.write('error', `table: ${this.number}: ${type.name}: ${text}`);
+        }
+        throw error;
+      }
+    }
+  }
+
+  /** I/O that waited runs through the live table, in order. */
+  #unblock(): void {
+    this.#blocked = false;
+    // What is blocked again meanwhile goes back to the end of the list.
+    for (let n = this.#deferred.size; n > 0; n--) {
+      const bio = this.#deferred.shift();
+      if (bio !== null) this.submit(bio);
+    }
+  }
+
+  /** A device that maps onto itself would be asked for ever. */
+  #checkNoLoop(table: Table): void {
+    const uses = (from: Table | null): boolean =>
+      from?.devices.some(
+        ({ device }) => device === this || (device instanceof MappedDevice && uses(device.live)),
+      ) ?? false;
+    if (!uses(table)) return;
+    this.#log.write('error', `table: ${this.number}: the device would map onto itself`);
+    throw new DmError('EINVAL', `${this.dmName} would map onto itself`);
+  }
+
+  /**
+   * Suspends on behalf of another device's target: I/O in flight finishes or is handed back, new I/O
+   * waits. Users see the device as active. Answers to dm_internal_suspend_noflush.
+   */
+  async internalSuspend(): Promise<void> {
+    this.#internalSuspends++;
+    if (this.#internalSuspends > 1 || this.#suspended) return;
+    await this.#quiesce(true);
+  }
+
+  internalResume(): void {
+    this.#internalSuspends--;
+    if (this.#internalSuspends > 0) return;
+    if (!this.#suspended) {
+      for (const target of this.#live?.targets() ?? []) target.resume();
+      this.#noflush = false;
+      this.#unblock();
+    }
+    for (const resolve of this.#internalWaiters.splice(0)) resolve();
+  }
+
+  async #noInternalSuspend(): Promise<void> {
+    while (this.#internalSuspends > 0) {
+      await new Promise<void>((resolve) => this.#internalWaiters.push(resolve));
+    }
+  }
+
+  /** Takes the device out of service for good; its tables are destroyed, waiting I/O ends with EIO. */
+  async destroy(): Promise<void> {
+    this.#removed = true;
+    if (!this.#suspended) await this.#quiesce(false);
+    this.#suspended = true;
+    this.#splitter = null;
+    for (const bio of this.#deferred.drain()) bio.end(errno.EIO);
+    this.#blocked = false;
+    const tables = [this.#live, this.#inactive];
+    this.#live = null;
+    this.#inactive = null;
+    for (const table of tables) await table?.destroy();
+    this.events.close();
+  }
+}

@@ -1,0 +1,389 @@
+/**
+ * Registry: all mapped devices of a process, by name, uuid and minor; the target types; and the devices
+ * that tables may name. Answers to drivers/md/dm-ioctl.c and dm_get_device in dm-table.c
+ * (spec: dm-core, 1, 3 and 7).
+ *
+ * Its methods are the kernel's ioctls. They reject with a DmError; the log has the kernel's lines.
+ */
+import fs from 'node:fs';
+import path from 'node:path';
+import type { Clock } from '../base/clock.ts';
+import { systemClock } from '../base/clock.ts';
+import { DmError } from '../base/error.ts';
+import type { Log } from '../base/log.ts';
+import type { BlockDevice } from '../block/device.ts';
+import { MAPPED_MAJOR, OpenDevices } from '../block/open-devices.ts';
+import { MappedDevice, type SuspendOptions } from './mapped-device.ts';
+import { Table } from './table.ts';
+import type { TableLine } from './table-grammar.ts';
+import type { StatusKind, TargetType, UsedDevice } from './target.ts';
+
+/** Bytes of a name and of a uuid, and of a target type's name. */
+export const NAME_BYTES_MAX = 127;
+export const UUID_BYTES_MAX = 128;
+/** Minors are 20 bits. */
+const MINORS_MAX = 1 << 20;
+
+/** A used device, to be released exactly once. */
+export interface UsedHandle extends UsedDevice {
+  readonly readOnly: boolean;
+  release(): Promise<void>;
+  /** Releases without waiting: for a handle that a table turns out to have already. */
+  releaseSoon(): void;
+}
+
+/** Who is meant by a command: a name, a uuid, or a minor. */
+export type DeviceKey =
+  | { readonly name: string }
+  | { readonly uuid: string }
+  | { readonly major: number; readonly minor: number };
+
+export interface RegistryOptions {
+  readonly log: Log;
+  readonly clock?: Clock;
+}
+
+export class Registry {
+  readonly log: Log;
+  readonly clock: Clock;
+  readonly openDevices = new OpenDevices();
+  /** Type by name; the newest registration last. */
+  readonly #types = new Map<string, TargetType>();
+  readonly #byMinor = new Map<number, MappedDevice>();
+  /** Devices by path that are neither files nor mapped: in memory, simulated. */
+  readonly #named = new Map<string, { device: BlockDevice; number: string }>();
+
+  constructor(options: RegistryOptions) {
+    this.log = options.log;
+    this.clock = options.clock ?? systemClock;
+  }
+
+  // --- target types
+
+  register(type: TargetType): void {
+    this.#types.set(type.name, type);
+  }
+
+  targetType(name: string): TargetType | undefined {
+    return this.#types.get(name);
+  }
+
+  /** The newest registration first, as the kernel lists them. */
+  get targetTypes(): TargetType[] {
+    return [...this.#types.values()].reverse();
+  }
+
+  // --- devices
+
+  /** All devices by name. */
+  get devices(): MappedDevice[] {
+    return [...this.#byMinor.values()].sort((a, b) => (a.dmName < b.dmName ? -1 : 1));
+  }
+
+  find(key: DeviceKey): MappedDevice | undefined {
+    if ('minor' in key) {
+      return key.major === MAPPED_MAJOR ? this.#byMinor.get(key.minor) : undefined;
+    }
+    for (const device of this.#byMinor.values()) {
+      if ('name' in key ? device.dmName === key.name : device.uuid === key.uuid) return device;
+    }
+    return undefined;
+  }
+
+  /** As `find`; ENXIO if there is none. */
+  get(key: DeviceKey): MappedDevice {
+    const device = this.find(key);
+    if (device === undefined) throw new DmError('ENXIO', 'no such device');
+    return device;
+  }
+
+  /** Makes a device without a table. EBUSY if name or uuid are taken, ENXIO if the minor is. */
+  create(name: string, uuid = '', wantedMinor?: number): MappedDevice {
+    checkName(name);
+    checkUuid(uuid);
+    if (this.find({ name }) !== undefined) throw new DmError('EBUSY', `${name} exists`);
+    if (uuid !== '' && this.find({ uuid }) !== undefined) {
+      throw new DmError('EBUSY', `a device with uuid ${uuid} exists`);
+    }
+    const minor = wantedMinor ?? this.#freeMinor();
+    if (this.#byMinor.has(minor) || minor >= MINORS_MAX) {
+      throw new DmError('ENXIO', `minor ${minor} is in use`);
+    }
+    const device = new MappedDevice(minor, name, uuid, this.log);
+    device.onLastClose = () => {
+      if (device.deferredRemove) void this.#destroy(device);
+    };
+    this.#byMinor.set(minor, device);
+    return device;
+  }
+
+  #freeMinor(): number {
+    let minor = 0;
+    while (this.#byMinor.has(minor)) minor++;
+    return minor;
+  }
+
+  /**
+   * Removes a device. EBUSY while it is open, unless `deferred`: then it goes when its last user closes
+   * it. Resolves to whether it is gone.
+   */
+  async remove(device: MappedDevice, options: { deferred?: boolean } = {}): Promise<boolean> {
+    return device.exclusively(async () => {
+      this.#mustExist(device);
+      if (device.openCount > 0) {
+        if (options.deferred !== true) throw new DmError('EBUSY', `${device.dmName} is in use`);
+        device.deferredRemove = true;
+        return false;
+      }
+      await this.#destroy(device);
+      return true;
+    });
+  }
+
+  async #destroy(device: MappedDevice): Promise<void> {
+    if (device.isRemoved) return;
+    this.#byMinor.delete(device.minor);
+    await device.destroy();
+  }
+
+  #mustExist(device: MappedDevice): void {
+    if (device.isRemoved) throw new DmError('ENXIO', 'no such device');
+  }
+
+  rename(device: MappedDevice, name: string): void {
+    checkName(name);
+    if (this.find({ name }) !== undefined) {
+      const text = `mapped device ${device.dmName} to one that already exists: ${name}`;
+      this.log.write('error', `ioctl: Unable to change name on ${text}`);
+      throw new DmError('EBUSY', `${name} exists`);
+    }
+    device.dmName = name;
+    device.events.raise();
+  }
+
+  /** Gives a uuid to a device that has none. */
+  setUuid(device: MappedDevice, uuid: string): void {
+    checkUuid(uuid);
+    if (device.uuid !== '') {
+      const text = `mapped device ${device.dmName} to ${uuid} because uuid is already set to`;
+      this.log.write('error', `ioctl: Unable to change uuid of ${text} ${device.uuid}`);
+      throw new DmError('EINVAL', `${device.dmName} has a uuid`);
+    }
+    if (this.find({ uuid }) !== undefined) {
+      const text = `mapped device ${device.dmName} to one that already exists: ${uuid}`;
+      this.log.write('error', `ioctl: Unable to change uuid on ${text}`);
+      throw new DmError('EBUSY', `a device with uuid ${uuid} exists`);
+    }
+    device.uuid = uuid;
+    device.events.raise();
+  }
+
+  // --- tables
+
+  /** Loads an inactive table; on any failure nothing changes. */
+  load(
+    device: MappedDevice,
+    lines: readonly TableLine[],
+    options: { readOnly?: boolean; cwd?: string } = {},
+  ): Promise<void> {
+    return device.exclusively(async () => {
+      this.#mustExist(device);
+      const immutable = device.live?.immutableType ?? null;
+      const cwd = options.cwd ?? '/';
+      // As the kernel, the whole table is built before its type is compared.
+      const table = await Table.build(this, device, lines, options.readOnly === true, cwd);
+      try {
+        if (immutable !== null && immutable !== table.firstType) {
+          const text = `can't replace immutable target type ${immutable.name}`;
+          this.log.write('error', `ioctl: ${text}`);
+          throw new DmError('EINVAL', text);
+        }
+        if (device.live === null && device.inactive === null) this.#firstLimits(table);
+      } catch (error) {
+        await table.destroy();
+        throw error;
+      }
+      await device.setInactive(table);
+    });
+  }
+
+  /** On the first load of a device the areas of the underlying devices are checked at once. */
+  #firstLimits(table: Table): void {
+    try {
+      table.calculateLimits(this.log);
+    } catch (error) {
+      this.log.write('error', 'core: Cannot calculate initial queue limits');
+      this.log.write('error', 'ioctl: unable to set up device queue for new table.');
+      throw error;
+    }
+  }
+
+  clear(device: MappedDevice): Promise<void> {
+    return device.exclusively(() => device.clear());
+  }
+
+  suspend(device: MappedDevice, options: SuspendOptions = {}): Promise<void> {
+    return device.exclusively(async () => {
+      this.#mustExist(device);
+      await device.suspend(options);
+    });
+  }
+
+  resume(device: MappedDevice, options: SuspendOptions = {}): Promise<void> {
+    return device.exclusively(async () => {
+      this.#mustExist(device);
+      await device.resume(options);
+    });
+  }
+
+  /** Status or table lines of the live table, or of the inactive one. */
+  async lines(
+    device: MappedDevice,
+    kind: StatusKind,
+    options: { noflush?: boolean; inactive?: boolean; target?: string } = {},
+  ): Promise<string[]> {
+    const table = options.inactive === true ? device.inactive : device.live;
+    // A suspended target shows what it has without making it durable first.
+    const noflush = options.noflush === true || device.isSuspended;
+    return (await table?.lines(kind, noflush, options.target)) ?? [];
+  }
+
+  /** Sends a message to the target at `sector`; resolves to its answer. */
+  async message(device: MappedDevice, sector: number, args: readonly string[]): Promise<string> {
+    const refuse = (text: string): DmError => {
+      this.log.write('warn', `ioctl: ${text}`);
+      return new DmError('EINVAL', text);
+    };
+    const [first] = args;
+    if (first === undefined || first === '') throw refuse('Empty message received.');
+    if (first.startsWith('@')) return this.#coreMessage(device, first, refuse);
+    const table = device.live;
+    if (table === null) return '';
+    const target = table.findOrNull(sector);
+    if (target === null) throw refuse('Target message sector outside device.');
+    if (target.message === null) throw refuse('Target type does not support messages');
+    return target.message(args);
+  }
+
+  #coreMessage(device: MappedDevice, word: string, refuse: (text: string) => DmError): string {
+    if (word.toLowerCase() !== '@cancel_deferred_remove') {
+      throw refuse(`Unsupported message sent to DM core: ${word}`);
+    }
+    device.deferredRemove = false;
+    return '';
+  }
+
+  // --- devices that tables name
+
+  /** Makes `device` available to tables under `devicePath` and `number`: for memory and simulation. */
+  addDevice(devicePath: string, device: BlockDevice, number: string): void {
+    this.#named.set(devicePath, { device, number });
+  }
+
+  /** The mapped device that a path under /dev/mapper, or /dev/dm-N, names. */
+  findByPath(devicePath: string): MappedDevice | undefined {
+    const name = /^\/dev\/mapper\/([^/]+)$/.exec(devicePath)?.[1];
+    if (name !== undefined) return this.find({ name });
+    const minor = /^\/dev\/dm-([0-9]+)$/.exec(devicePath)?.[1];
+    return minor === undefined ? undefined : this.#byMinor.get(Number(minor));
+  }
+
+  /**
+   * Opens what a table word names: a path, or `major:minor`. Throws ENODEV for a path and ENXIO for a
+   * number that is no device, EBUSY for a file that another process has.
+   */
+  useDevice(
+    reference: string,
+    readOnly: boolean,
+    cwd: string,
+    user: MappedDevice | null,
+  ): UsedHandle {
+    const number = /^([0-9]+):([0-9]+)$/.exec(reference);
+    const absolute = path.resolve(cwd, reference);
+    const mapped =
+      number !== null
+        ? this.find({ major: Number(number[1]), minor: Number(number[2]) })
+        : this.findByPath(absolute);
+    if (mapped !== undefined) return useMapped(mapped, readOnly, user);
+    for (const [namedPath, named] of this.#named) {
+      if (namedPath === absolute || named.number === reference) return useNamed(named, readOnly);
+    }
+    if (number === null) return useFile(this.openDevices.openPath(absolute, readOnly), readOnly);
+    return this.#useNumber(Number(number[1]), Number(number[2]), readOnly);
+  }
+
+  #useNumber(major: number, minor: number, readOnly: boolean): UsedHandle {
+    const known = this.openDevices.openNumber(major, minor, readOnly);
+    if (known !== null) return useFile(known, readOnly);
+    const node = blockSpecialPath(major, minor);
+    if (major === MAPPED_MAJOR || node === null) {
+      throw new DmError('ENXIO', `${major}:${minor}: no such device`);
+    }
+    return useFile(this.openDevices.openPath(node, readOnly), readOnly);
+  }
+}
+
+function useMapped(device: MappedDevice, readOnly: boolean, user: MappedDevice | null): UsedHandle {
+  // A device in its own table does not keep itself from being removed.
+  const counts = device !== user;
+  if (counts) device.open();
+  let released = false;
+  const release = (): void => {
+    if (!released && counts) device.close();
+    released = true;
+  };
+  return {
+    device,
+    number: device.number,
+    identity: device,
+    readOnly,
+    release: async () => release(),
+    releaseSoon: release,
+  };
+}
+
+function useNamed(named: { device: BlockDevice; number: string }, readOnly: boolean): UsedHandle {
+  return {
+    device: named.device,
+    number: named.number,
+    identity: named.device,
+    readOnly,
+    release: async () => undefined,
+    releaseSoon: () => undefined,
+  };
+}
+
+function useFile(open: ReturnType<OpenDevices['openPath']>, readOnly: boolean): UsedHandle {
+  return {
+    device: open.device,
+    number: `${open.number.major}:${open.number.minor}`,
+    identity: open.identity,
+    readOnly,
+    release: () => open.release(),
+    // The table holds the same file, so nothing is closed here and nothing can fail.
+    releaseSoon: () => void open.release(),
+  };
+}
+
+/** The node of a block device that this process has not opened yet. */
+function blockSpecialPath(major: number, minor: number): string | null {
+  try {
+    const uevent = fs.readFileSync(`/sys/dev/block/${major}:${minor}/uevent`, 'utf8');
+    const name = /^DEVNAME=(.+)$/m.exec(uevent)?.[1];
+    return name === undefined ? null : `/dev/${name}`;
+  } catch {
+    return null;
+  }
+}
+
+function checkName(name: string): void {
+  if (name === '' || name.includes('/') || Buffer.byteLength(name) > NAME_BYTES_MAX) {
+    throw new DmError('EINVAL', `wanted a name of 1 to ${NAME_BYTES_MAX} bytes without /: '${name}'`);
+  }
+}
+
+function checkUuid(uuid: string): void {
+  if (Buffer.byteLength(uuid) > UUID_BYTES_MAX) {
+    throw new DmError('EINVAL', `wanted a uuid of at most ${UUID_BYTES_MAX} bytes`);
+  }
+}

@@ -1,0 +1,260 @@
+/**
+ * Table: an ordered list of targets that covers a mapped device without gaps, and the devices they use.
+ * Answers to drivers/md/dm-table.c (spec: dm-core, 1 and 3).
+ */
+import { DmError } from '../base/error.ts';
+import type { Log } from '../base/log.ts';
+import { SECTOR_SIZE } from '../base/numbers.ts';
+import { plainLimits, type Limits } from '../block/device.ts';
+import type { MappedDevice } from './mapped-device.ts';
+import type { Registry, UsedHandle } from './registry.ts';
+import { splitArgs, type TableLine } from './table-grammar.ts';
+import type { StatusKind, Target, TargetType, UsedDevice } from './target.ts';
+
+/** The kernel's sector_t must hold a device's end. */
+const SECTORS_MAX = 2 ** 55;
+
+interface Row {
+  readonly type: TargetType;
+  readonly target: Target;
+}
+
+export class Table {
+  readonly readOnly: boolean;
+  readonly #rows: Row[] = [];
+  readonly #used: UsedHandle[] = [];
+  readonly #owner: MappedDevice;
+  #limits: Limits = plainLimits();
+
+  private constructor(owner: MappedDevice, readOnly: boolean) {
+    this.#owner = owner;
+    this.readOnly = readOnly;
+  }
+
+  /**
+   * Builds a table from its lines. Rejects with a DmError, the kernel's lines in the log, and everything
+   * opened so far released. `cwd` is what relative device paths start from.
+   */
+  static async build(
+    registry: Registry,
+    owner: MappedDevice,
+    lines: readonly TableLine[],
+    readOnly: boolean,
+    cwd: string,
+  ): Promise<Table> {
+    const table = new Table(owner, readOnly);
+    try {
+      if (lines.length === 0) {
+        registry.log.write('error', 'ioctl: populate_table: no targets specified');
+        throw new DmError('EINVAL', 'no targets specified');
+      }
+      for (const line of lines) {
+        try {
+          await table.#add(registry, line, cwd, lines.length === 1);
+        } catch (error) {
+          registry.log.write('error', 'ioctl: error adding target to table');
+          throw error;
+        }
+      }
+    } catch (error) {
+      await table.destroy();
+      throw error;
+    }
+    return table;
+  }
+
+  async #add(registry: Registry, line: TableLine, cwd: string, alone: boolean): Promise<void> {
+    const { log } = registry;
+    const prefix = `table: ${this.#owner.number}: `;
+    const refuse = (text: string): DmError => {
+      log.write('error', prefix + text);
+      return new DmError('EINVAL', text);
+    };
+    if (line.length === 0) throw refuse('zero-length target');
+    if (line.start + line.length > SECTORS_MAX) throw refuse('too large device');
+    const type = registry.targetType(line.type);
+    if (type === undefined) throw refuse(`${line.type}: unknown target type`);
+    const first = this.#rows[0]?.type ?? (alone ? undefined : type);
+    if (first?.singleton === true) {
+      throw refuse(`target type ${first.name} must appear alone in table`);
+    }
+    if (type.singleton === true && this.#rows.length > 0) {
+      throw this.#refuseTarget(log, type, 'singleton target type must appear alone in table');
+    }
+    if (type.alwaysWriteable === true && this.readOnly) {
+      throw this.#refuseTarget(log, type, 'target type may not be included in a read-only table');
+    }
+    if (line.start !== this.sizeSectors) throw this.#refuseTarget(log, type, 'Gap in table');
+    try {
+      const target = await type.construct(
+        {
+          begin: line.start,
+          length: line.length,
+          readOnly: this.readOnly,
+          owner: this.#owner,
+          log,
+          clock: registry.clock,
+          getDevice: (reference, readOnly) => this.#use(registry, reference, readOnly, cwd),
+        },
+        splitArgs(line.params),
+      );
+      this.#rows.push({ type, target });
+    } catch (error) {
+      if (error instanceof DmError) this.#refuseTarget(log, type, error.message, error);
+      throw error;
+    }
+  }
+
+  #refuseTarget(log: Log, type: TargetType, text: string, cause?: DmError): DmError {
+    const error = cause ?? new DmError('EINVAL', text);
+    log.write('error', `table: ${this.#owner.number}: ${type.name}: ${text} (-${error.errno})`);
+    return error;
+  }
+
+  #use(registry: Registry, reference: string, readOnly: boolean, cwd: string): UsedDevice {
+    const handle = registry.useDevice(reference, readOnly, cwd, this.#owner);
+    const known = this.#used.find(
+      (used) => used.identity === handle.identity && used.readOnly === handle.readOnly,
+    );
+    if (known !== undefined) {
+      handle.releaseSoon();
+      return known;
+    }
+    this.#used.unshift(handle);
+    return handle;
+  }
+
+  get sizeSectors(): number {
+    const last = this.#rows.at(-1)?.target;
+    return last === undefined ? 0 : last.begin + last.length;
+  }
+
+  get nrTargets(): number {
+    return this.#rows.length;
+  }
+
+  get limits(): Limits {
+    return this.#limits;
+  }
+
+  /** Devices in use, the one opened last first. */
+  get devices(): readonly UsedHandle[] {
+    return this.#used;
+  }
+
+  *targets(): Iterable<Target> {
+    for (const row of this.#rows) yield row.target;
+  }
+
+  *rows(): Iterable<Row> {
+    yield* this.#rows;
+  }
+
+  /** The type that this table is of, if it must not be replaced by another. */
+  get immutableType(): TargetType | null {
+    const type = this.#rows[0]?.type;
+    return type?.immutable === true ? type : null;
+  }
+
+  get firstType(): TargetType | null {
+    return this.#rows[0]?.type ?? null;
+  }
+
+  /** The target that maps `sector`, which is inside the table. Hot path. */
+  find(sector: number): Target {
+    const rows = this.#rows;
+    let low = 0;
+    let high = rows.length;
+    while (high - low > 1) {
+      const middle = (low + high) >>> 1;
+      if ((rows[middle] as Row).target.begin <= sector) low = middle;
+      else high = middle;
+    }
+    return (rows[low] as Row).target;
+  }
+
+  /** As `find`, null for a sector beyond the end. */
+  findOrNull(sector: number): Target | null {
+    return sector < this.sizeSectors ? this.find(sector) : null;
+  }
+
+  /**
+   * Checks the areas of the underlying devices and stacks their limits. Throws EINVAL; the log says
+   * which device. A device of size 0 is not checked, as in the kernel.
+   */
+  calculateLimits(log: Log): void {
+    const limits = { ...plainLimits(), discardZeroes: true };
+    let discards = true;
+    let writeZeroes = true;
+    for (const { target } of this.#rows) {
+      target.iterateDevices((used, begin, length) => {
+        used.device.refreshSize();
+        const problem = areaProblem(used, begin, length);
+        if (problem !== null) {
+          log.write('error', `table: ${this.#owner.number}: ${problem}`);
+          throw new DmError('EINVAL', problem);
+        }
+        stackLimits(limits, used.device.limits);
+      });
+      target.ioHints(limits);
+      if (target.nrDiscardBios === 0) discards = false;
+      if (target.nrWriteZeroesBios === 0) writeZeroes = false;
+    }
+    if (!discards) {
+      limits.maxDiscardSectors = 0;
+      limits.discardGranularity = 0;
+      limits.discardZeroes = false;
+    }
+    if (!writeZeroes) limits.maxWriteZeroesSectors = 0;
+    this.#limits = limits;
+  }
+
+  /** Status or parameters of each target: `<start> <length> <type> <text>`. */
+  async lines(kind: StatusKind, noflush: boolean, only?: string): Promise<string[]> {
+    const lines: string[] = [];
+    for (const { type, target } of this.#rows) {
+      if (only !== undefined && type.name !== only) continue;
+      const text = await target.status(kind, noflush);
+      lines.push(`${target.begin} ${target.length} ${type.name} ${text}`);
+    }
+    return lines;
+  }
+
+  /** Ends the targets, last first, and releases the devices. */
+  async destroy(): Promise<void> {
+    for (const { target } of this.#rows.splice(0).reverse()) await target.destroy();
+    for (const handle of this.#used.splice(0)) await handle.release();
+  }
+}
+
+/** What is wrong with a target's area of a device, in the kernel's words; null if nothing. */
+function areaProblem(used: UsedDevice, begin: number, length: number): string | null {
+  const { name, sizeSectors, limits } = used.device;
+  if (sizeSectors === 0) return null;
+  if (begin >= sizeSectors || begin + length > sizeSectors) {
+    const area = `start=${begin}, len=${length}, dev_size=${sizeSectors}`;
+    return `${name} too small for target: ${area}`;
+  }
+  const block = limits.logicalBlockSize / SECTOR_SIZE;
+  const aligned = `not aligned to h/w logical block size ${limits.logicalBlockSize} of ${name}`;
+  if (begin % block !== 0) return `start=${begin} ${aligned}`;
+  if (length % block !== 0) return `len=${length} ${aligned}`;
+  return null;
+}
+
+/** Narrows `top` by the limits of a device beneath it. */
+function stackLimits(top: Limits, below: Limits): void {
+  top.logicalBlockSize = Math.max(top.logicalBlockSize, below.logicalBlockSize);
+  top.physicalBlockSize = Math.max(top.physicalBlockSize, below.physicalBlockSize);
+  top.ioMin = Math.max(top.ioMin, below.ioMin);
+  top.ioOpt = Math.max(top.ioOpt, below.ioOpt);
+  top.discardGranularity = Math.max(top.discardGranularity, below.discardGranularity);
+  top.maxDiscardSectors = minNonZero(top.maxDiscardSectors, below.maxDiscardSectors);
+  top.maxWriteZeroesSectors = minNonZero(top.maxWriteZeroesSectors, below.maxWriteZeroesSectors);
+  top.discardZeroes &&= below.discardZeroes;
+}
+
+function minNonZero(a: number, b: number): number {
+  if (a === 0) return b;
+  return b === 0 ? a : Math.min(a, b);
+}

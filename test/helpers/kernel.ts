@@ -1,0 +1,45 @@
+/**
+ * Runs scripts inside the real kernel that `../shared/kernel/kernel-run` boots, beside this repository.
+ * Where that is absent, the tests that need it skip; with CI=true that is a failure.
+ */
+import { spawn } from 'node:child_process';
+import fs from 'node:fs';
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+/** The repository's root: this file runs as dist/test/helpers/kernel.js. */
+export const repoRoot = path.resolve(path.dirname(fileURLToPath(import.meta.url)), '../../..');
+
+const kernelRun = path.resolve(repoRoot, '../shared/kernel/kernel-run');
+
+/** What node:test wants to hear: false to run the test, or why it is skipped. */
+export function skipWithoutKernel(): string | false {
+  if (fs.existsSync(kernelRun)) return false;
+  if (process.env['CI'] === 'true') throw new Error(`${kernelRun} is missing`);
+  return 'needs ../shared/kernel/kernel-run';
+}
+
+export interface KernelResult {
+  readonly code: number;
+  readonly stdout: string;
+  /** The kernel's own lines. */
+  readonly stderr: string;
+}
+
+/** Runs `script` (bash) as root in the kernel; `disks` are /dev/ubda, /dev/ubdb, … */
+export async function runInKernel(
+  script: string,
+  options: { disks: readonly string[]; seconds?: number; dir: string },
+): Promise<KernelResult> {
+  const file = path.join(options.dir, `script-${fs.readdirSync(options.dir).length}.sh`);
+  fs.writeFileSync(file, script);
+  const args = options.disks.flatMap((disk) => ['-d', disk]);
+  args.push('-t', String(options.seconds ?? 300), file);
+  const child = spawn(kernelRun, args, { cwd: options.dir, stdio: ['ignore', 'pipe', 'pipe'] });
+  let stdout = '';
+  let stderr = '';
+  child.stdout.setEncoding('utf8').on('data', (text: string) => (stdout += text));
+  child.stderr.setEncoding('utf8').on('data', (text: string) => (stderr += text));
+  const code = await new Promise<number>((resolve) => child.on('close', (n) => resolve(n ?? 125)));
+  return { code, stdout, stderr };
+}
