@@ -41,7 +41,7 @@ export interface OpenDevice {
 class Identity {
   readonly number: DeviceNumber;
   path: string;
-  lock: Lock | null = null;
+  lock: FileLock | null = null;
   readers: Shared | null = null;
   writers: Shared | null = null;
   constructor(number: DeviceNumber, devicePath: string) {
@@ -147,7 +147,8 @@ export class OpenDevices {
 
 // --- locks
 
-interface Lock {
+/** A lock on a file or block device that lasts until released, or until the process ends. */
+export interface FileLock {
   exclusive: boolean;
   readonly fd: number;
   release(): void;
@@ -174,12 +175,12 @@ function openLocked(identity: Identity, readOnly: boolean): FileDevice {
   }
 }
 
-function lockOf(fd: number, exclusive: boolean): Lock {
+function lockOf(fd: number, exclusive: boolean): FileLock {
   return { fd, exclusive, release: () => fs.closeSync(fd) };
 }
 
 /** Opening with O_EXCL claims a block device, as device-mapper and mount do. */
-function lockSpecial(devicePath: string): Lock {
+function lockSpecial(devicePath: string): FileLock {
   return lockOf(fs.openSync(devicePath, fs.constants.O_RDONLY | fs.constants.O_EXCL), true);
 }
 
@@ -187,7 +188,8 @@ function lockSpecial(devicePath: string): Lock {
 const O_SHLOCK = 0x10;
 const O_EXLOCK = 0x20;
 
-function lockFile(filePath: string, exclusive: boolean): Lock {
+/** Locks a regular file without waiting. Throws EBUSY if another process has it. */
+export function lockFile(filePath: string, exclusive: boolean): FileLock {
   if (process.platform !== 'linux') {
     const flags = fs.constants.O_RDONLY | fs.constants.O_NONBLOCK;
     try {
@@ -207,7 +209,7 @@ function lockFile(filePath: string, exclusive: boolean): Lock {
   return lock;
 }
 
-function upgrade(lock: Lock, filePath: string): void {
+function upgrade(lock: FileLock, filePath: string): void {
   flock(lock.fd, true, filePath);
   lock.exclusive = true;
 }

@@ -34,6 +34,8 @@ export class MappedDevice implements BlockDevice, BioOwner {
   uuid: string;
   /** The device goes when its last user closes it. */
   deferredRemove = false;
+  /** For `dmsetup info` only: nothing reads ahead here. Null: as the limits suggest. */
+  readAheadSectors: number | null = null;
   readonly #log: Log;
   readonly #control = new Mutex();
   #live: Table | null = null;
@@ -346,10 +348,13 @@ export class MappedDevice implements BlockDevice, BioOwner {
     }
   }
 
-  /** Takes the device out of service for good; its tables are destroyed, waiting I/O ends with EIO. */
-  async destroy(): Promise<void> {
+  /**
+   * Takes the device out of service for good; its tables are destroyed, waiting I/O ends with EIO. With
+   * `noflush`, I/O that targets have queued ends so too instead of being waited for.
+   */
+  async destroy(options: SuspendOptions = {}): Promise<void> {
     this.#removed = true;
-    if (!this.#suspended) await this.#quiesce(false);
+    if (!this.#suspended) await this.#quiesce(options.noflush === true);
     this.#suspended = true;
     this.#splitter = null;
     for (const bio of this.#deferred.drain()) bio.end(errno.EIO);

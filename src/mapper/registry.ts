@@ -140,10 +140,45 @@ export class Registry {
     });
   }
 
-  async #destroy(device: MappedDevice): Promise<void> {
+  async #destroy(device: MappedDevice, options: SuspendOptions = {}): Promise<void> {
     if (device.isRemoved) return;
     this.#byMinor.delete(device.minor);
-    await device.destroy();
+    await device.destroy(options);
+  }
+
+  /** Mapped devices whose tables, live or inactive, use `device`. */
+  usersOf(device: MappedDevice): MappedDevice[] {
+    return this.devices.filter((other) =>
+      [other.live, other.inactive].some((table) =>
+        table?.devices.some((used) => used.device === device),
+      ),
+    );
+  }
+
+  /**
+   * Ends everything: devices that no other uses first. I/O that waits for space or for a resume ends
+   * with EIO; what is on its way to a disk finishes.
+   */
+  async shutDown(): Promise<void> {
+    for (;;) {
+      const device = this.devices.find((candidate) => {
+        return this.usersOf(candidate).every((user) => user === candidate);
+      });
+      if (device === undefined) return;
+      await device.exclusively(() => this.#destroy(device, { noflush: true }));
+    }
+  }
+
+  /** Replaces the table by one error target of the same size; I/O on the device fails from then on. */
+  async replaceByError(device: MappedDevice): Promise<void> {
+    const { sizeSectors } = device;
+    if (sizeSectors === 0) return;
+    const line = { start: 0, length: sizeSectors, type: 'error', params: '' };
+    await device.exclusively(async () => {
+      const table = await Table.build(this, device, [line], device.readOnly, '/');
+      await device.setInactive(table);
+      await device.resume({ noflush: true });
+    });
   }
 
   #mustExist(device: MappedDevice): void {

@@ -1,0 +1,135 @@
+/**
+ * `devmapper daemon`, `devmapper stop` and `devmapper uri`.
+ */
+import { Client, RequestError } from './client.ts';
+import { getopt, OptionError, type ParsedOptions } from './getopt.ts';
+import { complain, explain, print } from './output.ts';
+
+const DAEMON_HELP = `Usage: devmapper daemon [options]
+
+Runs the daemon in the foreground, until SIGINT, SIGTERM or 'devmapper stop'.
+
+  --state-dir DIR      where its sockets, process id and log are
+                       (else $DEVMAPPER_DIR, $XDG_RUNTIME_DIR/devmapper, or /run/devmapper for root)
+  --tcp [HOST:]PORT    serve NBD over TCP, too (HOST is 127.0.0.1 unless given)
+  --with-default-pool  make or reopen a pool in the state directory, with a 10 GiB volume 'vol0'
+  --log-level LEVEL    fatal, error, warn, info (default), debug or trace
+  -h, --help           show this
+`;
+
+const stateDirOption = { long: 'state-dir', value: true } as const;
+
+/** Parses our own commands' options; null if there is a mistake, which has been printed. */
+function parse(
+  command: string,
+  argv: readonly string[],
+  specs: Parameters<typeof getopt>[1],
+): ParsedOptions | null {
+  try {
+    return getopt(`devmapper ${command}`, specs, argv);
+  } catch (error) {
+    if (!(error instanceof OptionError)) throw error;
+    complain(error.message);
+    complain(`Try 'devmapper ${command} --help'.`);
+    return null;
+  }
+}
+
+export async function daemonCommand(argv: readonly string[]): Promise<number> {
+  const parsed = parse('daemon', argv, [
+    stateDirOption,
+    { long: 'tcp', value: true },
+    { long: 'with-default-pool' },
+    { long: 'log-level', value: true },
+    { long: 'help', short: 'h' },
+  ]);
+  if (parsed === null) return 2;
+  const get = (name: string): string | undefined => parsed.values.get(name)?.at(-1);
+  if (parsed.values.has('help')) {
+    process.stdout.write(DAEMON_HELP);
+    return 0;
+  }
+  if (parsed.args.length > 0) {
+    complain(`devmapper daemon: wanted no arguments, found '${parsed.args.join(' ')}'`);
+    return 2;
+  }
+  const tcp = get('tcp');
+  const address = tcp === undefined ? undefined : parseAddress(tcp);
+  if (address === null) {
+    complain(`devmapper daemon: --tcp: wanted [HOST:]PORT, found '${tcp}'`);
+    return 2;
+  }
+  const { runDaemon } = await import('../daemon/run.ts');
+  return runDaemon({
+    stateDir: get('state-dir'),
+    logLevel: get('log-level'),
+    tcp: address,
+    withDefaultPool: parsed.values.has('with-default-pool'),
+  });
+}
+
+function parseAddress(text: string): { host: string; port: number } | null {
+  const match = /^(?:\[?([^\]]*?)\]?:)?([0-9]+)$/.exec(text);
+  const port = Number(match?.[2]);
+  if (match === null || port > 65535) return null;
+  return { host: match[1] ?? '127.0.0.1', port };
+}
+
+export async function stopCommand(argv: readonly string[]): Promise<number> {
+  const parsed = parse('stop', argv, [stateDirOption, { long: 'help', short: 'h' }]);
+  if (parsed === null) return 2;
+  if (parsed.values.has('help')) {
+    print('Usage: devmapper stop [--state-dir DIR]\n\nShuts the daemon down cleanly.');
+    return 0;
+  }
+  try {
+    const client = new Client(parsed.values.get('state-dir')?.at(-1));
+    const version = await client.callIfRunning<{ pid: number }>('GET', '/v1/version');
+    if (version === undefined) {
+      complain('devmapper: no daemon is running');
+      return 0;
+    }
+    await client.callIfRunning('POST', '/v1/stop');
+    await waitForExit(version.pid);
+    return 0;
+  } catch (error) {
+    complain(explain(error));
+    return 1;
+  }
+}
+
+/** Resolves when the process is gone. */
+async function waitForExit(pid: number): Promise<void> {
+  for (;;) {
+    try {
+      process.kill(pid, 0);
+    } catch {
+      return;
+    }
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+}
+
+export async function uriCommand(argv: readonly string[]): Promise<number> {
+  const parsed = parse('uri', argv, [stateDirOption, { long: 'help', short: 'h' }]);
+  if (parsed === null) return 2;
+  const [name, ...more] = parsed.args;
+  if (parsed.values.has('help')) {
+    print('Usage: devmapper uri NAME [--state-dir DIR]\n\nPrints the NBD URI of a device.');
+    return 0;
+  }
+  if (name === undefined || more.length > 0) {
+    complain('devmapper uri: wanted one device name');
+    return 2;
+  }
+  try {
+    const client = new Client(parsed.values.get('state-dir')?.at(-1));
+    const path = `/v1/devices/${encodeURIComponent(name)}/uri`;
+    print((await client.call<{ uri: string }>('GET', path)).uri);
+    return 0;
+  } catch (error) {
+    const missing = error instanceof RequestError && error.error.errno === 'ENXIO';
+    complain(missing ? `devmapper uri: there is no device '${name}'` : explain(error));
+    return 1;
+  }
+}

@@ -1,0 +1,89 @@
+/**
+ * dmsetup's options, in the order of its own table (which decides how ambiguous abbreviations are
+ * listed), and what they mean to its commands.
+ */
+import type { OptionSpec, ParsedOptions } from '../getopt.ts';
+
+export const optionSpecs: readonly OptionSpec[] = [
+  { long: 'readonly', short: 'r' },
+  { long: 'columns', short: 'c' },
+  { short: 'C' },
+  { long: 'exec', value: true },
+  { long: 'force', short: 'f' },
+  { long: 'gid', short: 'G', value: true },
+  { long: 'help', short: 'h' },
+  { long: 'inactive' },
+  { long: 'manglename', value: true },
+  { long: 'major', short: 'j', value: true },
+  { long: 'minor', short: 'm', value: true },
+  { long: 'mode', short: 'M', value: true },
+  { long: 'nameprefixes' },
+  { long: 'noflush' },
+  { long: 'noheadings' },
+  { long: 'nolockfs' },
+  { long: 'noopencount' },
+  { long: 'notable', short: 'n' },
+  { long: 'udevcookie', value: true },
+  { long: 'noudevrules' },
+  { long: 'noudevsync' },
+  { long: 'options', short: 'o', value: true },
+  { long: 'readahead', value: true },
+  { long: 'retry' },
+  { long: 'rows' },
+  { long: 'separator', value: true },
+  { long: 'setuuid' },
+  { long: 'showkeys' },
+  { long: 'sort', short: 'O', value: true },
+  { long: 'select', short: 'S', value: true },
+  { long: 'table', value: true },
+  { long: 'target', value: true },
+  { long: 'tree' },
+  { long: 'uid', short: 'U', value: true },
+  { long: 'uuid', short: 'u', value: true },
+  { long: 'unquoted' },
+  { long: 'unbuffered' },
+  { long: 'verbose', short: 'v' },
+  { long: 'verifyudev' },
+  { long: 'version' },
+  { long: 'yes', short: 'y' },
+  { long: 'addnodeonresume' },
+  { long: 'addnodeoncreate' },
+  { long: 'checks' },
+  { long: 'concise' },
+  { long: 'count', value: true },
+  { long: 'deferred' },
+  { long: 'interval', value: true },
+];
+
+/** Our own, accepted by every command. */
+export const ownOptionSpecs: readonly OptionSpec[] = [
+  { long: 'state-dir', value: true },
+  { long: 'json' },
+];
+
+export class Options {
+  readonly #values: ReadonlyMap<string, readonly string[]>;
+
+  constructor(parsed: ParsedOptions) {
+    this.#values = parsed.values;
+  }
+
+  has(name: string): boolean {
+    return this.#values.has(name);
+  }
+
+  /** The last value given. */
+  get(name: string): string | undefined {
+    return this.#values.get(name)?.at(-1);
+  }
+
+  /** How often a flag was given. */
+  count(name: string): number {
+    return this.#values.get(name)?.length ?? 0;
+  }
+
+  /** Listings in columns: -c, -C or --columns. */
+  get columns(): boolean {
+    return this.has('columns') || this.has('C');
+  }
+}

@@ -1,0 +1,213 @@
+/**
+ * JSON schemas of the control API: they check requests and make the OpenAPI document.
+ */
+
+const string = { type: 'string' } as const;
+const boolean = { type: 'boolean' } as const;
+const integer = { type: 'integer' } as const;
+
+const by = {
+  type: 'string',
+  enum: ['name', 'uuid', 'number'],
+  description: 'What `key` is: a name (the default), a uuid, or major:minor',
+} as const;
+
+const params = {
+  type: 'object',
+  properties: { key: { ...string, description: 'The device; see `by`' } },
+  required: ['key'],
+} as const;
+
+function object(properties: Record<string, unknown>, required: string[] = []): object {
+  return { type: 'object', additionalProperties: false, properties, required };
+}
+
+function query(properties: Record<string, unknown> = {}): object {
+  return object({ by, ...properties });
+}
+
+const dependency = object({
+  major: integer,
+  minor: integer,
+  name: { type: ['string', 'null'] },
+  blkdevname: string,
+});
+
+const device = object({
+  name: string,
+  uuid: string,
+  major: integer,
+  minor: integer,
+  suspended: boolean,
+  readOnly: boolean,
+  deferredRemove: boolean,
+  liveTable: boolean,
+  inactiveTable: boolean,
+  openCount: integer,
+  eventNr: integer,
+  targetCount: integer,
+  readAheadSectors: integer,
+  sizeSectors: integer,
+  targetTypes: { type: 'array', items: string },
+  deps: { type: 'array', items: dependency },
+});
+
+const lines = object({ device, lines: { type: 'array', items: string } });
+
+const failure = object({
+  op: string,
+  errno: { ...string, description: 'Errno name, or FORMAT' },
+  text: string,
+  message: string,
+  number: string,
+  line: integer,
+  log: { type: 'array', items: string, description: "The kernel's lines about it" },
+});
+
+function answer(body: object | null, code = 200): object {
+  const good = body ?? { type: 'null', description: 'No content' };
+  return { [code]: good, '4xx': failure, '5xx': failure };
+}
+
+const table = {
+  table: { ...string, description: 'Table text, one target a line' },
+  readOnly: boolean,
+  cwd: { ...string, description: 'What relative device paths start from' },
+};
+
+const lineQuery = {
+  noflush: { ...boolean, description: 'Do not commit metadata first' },
+  inactive: { ...boolean, description: 'Show the inactive table' },
+  target: { ...string, description: 'Only lines of this target type' },
+};
+
+const noflush = { type: ['object', 'null'], properties: { noflush: boolean } };
+
+export const schemas = {
+  version: {
+    summary: 'Versions, process id and NBD socket',
+    response: answer(
+      object({
+        library: string,
+        driver: string,
+        devmapper: string,
+        pid: integer,
+        nbdSocket: string,
+      }),
+    ),
+  },
+  targets: {
+    summary: 'Target types and their versions',
+    response: answer({
+      type: 'array',
+      items: object({ name: string, version: { type: 'array', items: integer } }),
+    }),
+  },
+  stop: { summary: 'Shut the daemon down cleanly', response: answer(null, 204) },
+  list: { summary: 'All devices', response: answer({ type: 'array', items: device }) },
+  allStatus: {
+    summary: 'Status lines of all devices',
+    querystring: object(lineQuery),
+    response: answer({ type: 'array', items: lines }),
+  },
+  allTables: {
+    summary: 'Table lines of all devices',
+    querystring: object(lineQuery),
+    response: answer({ type: 'array', items: lines }),
+  },
+  info: { summary: 'One device', params, querystring: query(), response: answer(device) },
+  status: {
+    summary: 'Status lines of a device',
+    params,
+    querystring: query(lineQuery),
+    response: answer(lines),
+  },
+  table: {
+    summary: 'Table lines of a device',
+    params,
+    querystring: query(lineQuery),
+    response: answer(lines),
+  },
+  uri: {
+    summary: 'The NBD URI of a device',
+    params,
+    querystring: query(),
+    response: answer(object({ uri: string })),
+  },
+  create: {
+    summary: 'Make a device; with a table, load and resume it',
+    body: object(
+      {
+        name: string,
+        uuid: string,
+        major: integer,
+        minor: { type: 'integer', minimum: 0 },
+        readAheadSectors: { type: 'integer', minimum: 0 },
+        ...table,
+      },
+      ['name'],
+    ),
+    response: answer(device, 201),
+  },
+  removeAll: {
+    summary: 'Remove all devices that are not in use',
+    querystring: object({ force: boolean, deferred: boolean }),
+    response: answer(object({ kept: integer })),
+  },
+  remove: {
+    summary: 'Remove a device',
+    params,
+    querystring: query({ force: boolean, deferred: boolean }),
+    response: answer(object({ removed: boolean })),
+  },
+  rename: {
+    summary: 'Change the name, or give a uuid',
+    params,
+    querystring: query(),
+    body: object({ name: string, uuid: string }),
+    response: answer(device),
+  },
+  message: {
+    summary: 'Send a message to a target',
+    params,
+    querystring: query(),
+    body: object({ sector: integer, message: { type: 'array', items: string } }, [
+      'sector',
+      'message',
+    ]),
+    response: answer(object({ answer: string })),
+  },
+  wait: {
+    summary: 'Answer when the event number differs from `event`',
+    params,
+    querystring: query({ event: { type: 'integer', minimum: 0 } }),
+    response: answer(device),
+  },
+  load: {
+    summary: 'Load the inactive table',
+    params,
+    querystring: query(),
+    body: object(table),
+    response: answer(device),
+  },
+  clear: {
+    summary: 'Drop the inactive table',
+    params,
+    querystring: query(),
+    response: answer(device),
+  },
+  suspend: {
+    summary: 'Suspend',
+    params,
+    querystring: query(),
+    body: noflush,
+    response: answer(device),
+  },
+  resume: {
+    summary: 'Make the inactive table live, if any, and let I/O go on',
+    params,
+    querystring: query(),
+    body: noflush,
+    response: answer(device),
+  },
+} as const;

@@ -1,0 +1,181 @@
+/**
+ * Daemon: the process that keeps the mapped devices: registry, control API, NBD server, signals.
+ *
+ * What a clean stop leaves: every pool suspended, committed and closed. What SIGKILL leaves is what a
+ * power cut of the host's programs would: the page cache's content, and metadata of the last commit.
+ */
+import fs from 'node:fs';
+import net from 'node:net';
+import type { FastifyInstance } from 'fastify';
+import { DmError } from '../base/error.ts';
+import { errnoOf } from '../base/errno.ts';
+import { lockFile, type FileLock } from '../block/open-devices.ts';
+import { Registry } from '../mapper/registry.ts';
+import { errorTarget } from '../mapper/targets/error.ts';
+import { linear } from '../mapper/targets/linear.ts';
+import { striped } from '../mapper/targets/striped.ts';
+import { zero } from '../mapper/targets/zero.ts';
+import { NbdServer, removeStale } from '../nbd/server.ts';
+import { registerThin } from '../thin/target/index.ts';
+import { makeApi } from './api.ts';
+import { DaemonLog } from './daemon-log.ts';
+import { DeviceExports } from './exports.ts';
+import { makeStateDir, type StateDir } from './state-dir.ts';
+import { DRIVER_VERSION, LIBRARY_VERSION, packageVersion } from './version.ts';
+
+export interface DaemonOptions {
+  readonly state: StateDir;
+  readonly logLevel?: string;
+  /** Serve NBD over TCP, too. */
+  readonly tcp?: { readonly host: string; readonly port: number };
+}
+
+/** The first file descriptor that systemd passes. */
+const LISTEN_FDS_START = 3;
+
+export class Daemon {
+  readonly registry: Registry;
+  readonly log: DaemonLog;
+  readonly #options: DaemonOptions;
+  readonly #state: StateDir;
+  readonly #nbd: NbdServer;
+  #api: FastifyInstance | null = null;
+  #lock: FileLock | null = null;
+  #stopping: Promise<void> | null = null;
+  readonly #stopped: Promise<void>;
+  #reportStopped: () => void = () => undefined;
+
+  constructor(options: DaemonOptions) {
+    this.#options = options;
+    this.#state = options.state;
+    this.log = new DaemonLog(options.logLevel ?? 'info');
+    this.registry = new Registry({ log: this.log });
+    // In the order of the kernel's modules, so that `targets` lists them alike.
+    this.registry.register(errorTarget);
+    this.registry.register(linear);
+    this.registry.register(striped);
+    registerThin(this.registry);
+    this.registry.register(zero);
+    this.#nbd = new NbdServer(new DeviceExports(this.registry), this.log);
+    this.#stopped = new Promise((resolve) => (this.#reportStopped = resolve));
+  }
+
+  /** Starts serving. Rejects with EBUSY if another daemon has the state directory. */
+  async start(): Promise<void> {
+    makeStateDir(this.#state);
+    this.#lock = this.#takeLock();
+    try {
+      await this.#listenNbd();
+      this.#api = await this.#listenApi();
+      fs.writeFileSync(this.#state.pidFile, `${process.pid}\n`);
+    } catch (error) {
+      await this.#nbd.close();
+      this.#lock.release();
+      throw error;
+    }
+    this.log.pino.info({ stateDir: this.#state.dir, pid: process.pid }, 'devmapper daemon started');
+  }
+
+  #takeLock(): FileLock {
+    const { lockFile: path, dir } = this.#state;
+    fs.closeSync(fs.openSync(path, 'a', 0o600));
+    try {
+      return lockFile(path, true);
+    } catch (cause) {
+      if (!(cause instanceof DmError) || cause.errno !== 'EBUSY') throw cause;
+      throw new DmError('EBUSY', `another daemon has the state directory ${dir}`, { cause });
+    }
+  }
+
+  async #listenNbd(): Promise<void> {
+    const { LISTEN_FDS, LISTEN_PID } = process.env;
+    if (LISTEN_FDS !== undefined && Number(LISTEN_PID) === process.pid) {
+      await this.#nbd.listenDescriptor(LISTEN_FDS_START);
+    } else {
+      await this.#nbd.listenUnix(this.#state.nbdSocket);
+    }
+    const { tcp } = this.#options;
+    if (tcp !== undefined) {
+      const port = await this.#nbd.listenTcp(tcp.host, tcp.port);
+      this.log.pino.info({ host: tcp.host, port }, 'NBD over TCP');
+    }
+  }
+
+  async #listenApi(): Promise<FastifyInstance> {
+    const { controlSocket } = this.#state;
+    await removeStale(controlSocket);
+    const api = await makeApi({
+      registry: this.registry,
+      log: this.log,
+      version: () => ({
+        library: LIBRARY_VERSION,
+        driver: DRIVER_VERSION,
+        devmapper: packageVersion(),
+        pid: process.pid,
+        nbdSocket: this.#state.nbdSocket,
+      }),
+      uriOf: (name) => this.uriOf(name),
+      stopSoon: () => setImmediate(() => void this.stop()),
+    });
+    const mask = process.umask(0o177);
+    try {
+      await api.listen({ path: controlSocket });
+    } catch (cause) {
+      const text = `cannot listen on ${controlSocket}: ${(cause as Error).message}`;
+      throw new DmError(errnoOf(cause), text, { cause });
+    } finally {
+      process.umask(mask);
+    }
+    return api;
+  }
+
+  /** The NBD URI of a device. */
+  uriOf(name: string): string {
+    return `nbd+unix:///${encodeURIComponent(name)}?socket=${this.#state.nbdSocket}`;
+  }
+
+  /** Stops on SIGINT and SIGTERM. */
+  stopOnSignals(): void {
+    for (const signal of ['SIGINT', 'SIGTERM'] as const) {
+      process.on(signal, () => {
+        this.log.pino.info(`${signal}: shutting down`);
+        void this.stop();
+      });
+    }
+  }
+
+  /** Resolves when the daemon has been stopped. */
+  get stopped(): Promise<void> {
+    return this.#stopped;
+  }
+
+  /** Finishes what is in flight, suspends, commits and closes everything. */
+  stop(): Promise<void> {
+    this.#stopping ??= this.#stop().finally(this.#reportStopped);
+    return this.#stopping;
+  }
+
+  async #stop(): Promise<void> {
+    await this.#nbd.drain();
+    await this.registry.shutDown();
+    await this.#nbd.close();
+    await this.#api?.close();
+    for (const path of [this.#state.pidFile, this.#state.nbdSocket, this.#state.controlSocket]) {
+      fs.rmSync(path, { force: true });
+    }
+    this.#lock?.release();
+    this.log.pino.info('devmapper daemon stopped');
+  }
+}
+
+/** Whether a daemon answers on the control socket of `state`. */
+export function isRunning(state: StateDir): Promise<boolean> {
+  return new Promise((resolve) => {
+    const socket = net.connect(state.controlSocket);
+    socket.once('connect', () => {
+      socket.destroy();
+      resolve(true);
+    });
+    socket.once('error', () => resolve(false));
+  });
+}

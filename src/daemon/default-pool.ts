@@ -1,0 +1,66 @@
+/**
+ * The pool that `npm start` shows: two sparse files in the state directory, a thin pool on them and one
+ * volume, made if missing and reopened if present.
+ */
+import fs from 'node:fs';
+import path from 'node:path';
+import { SECTOR_SIZE } from '../base/numbers.ts';
+import type { Registry } from '../mapper/registry.ts';
+import { parseTable } from '../mapper/table-grammar.ts';
+import type { Daemon } from './daemon.ts';
+import type { StateDir } from './state-dir.ts';
+
+const GIB = 1024 ** 3;
+const METADATA_BYTES = 64 * 1024 ** 2;
+const DATA_BYTES = 20 * GIB;
+const VOLUME_SECTORS = (10 * GIB) / SECTOR_SIZE;
+
+async function bringUp(registry: Registry, name: string, table: string): Promise<void> {
+  const device = registry.create(name);
+  try {
+    await registry.load(device, parseTable(table));
+    await registry.resume(device);
+  } catch (error) {
+    await registry.remove(device);
+    throw error;
+  }
+}
+
+function sparseFile(file: string, bytes: number): void {
+  const fd = fs.openSync(file, 'a', 0o600);
+  if (fs.fstatSync(fd).size < bytes) fs.ftruncateSync(fd, bytes);
+  fs.closeSync(fd);
+}
+
+/** Brings up `pool` and `vol0`, and prints how to use them. */
+export async function makeDefaultPool(daemon: Daemon, state: StateDir): Promise<void> {
+  const { registry } = daemon;
+  const metadata = path.join(state.dir, 'pool.metadata');
+  const data = path.join(state.dir, 'pool.data');
+  sparseFile(metadata, METADATA_BYTES);
+  sparseFile(data, DATA_BYTES);
+  const [m, d] = [metadata, data].map((file) => file.replace(/([\s\\])/g, '\\$1'));
+  const length = DATA_BYTES / SECTOR_SIZE;
+  await bringUp(registry, 'pool', `0 ${length} thin-pool ${m} ${d} 128 0`);
+  const pool = registry.get({ name: 'pool' });
+  try {
+    await registry.message(pool, 0, ['create_thin', '0']);
+  } catch (error) {
+    // It was made by an earlier run.
+    if ((error as { errno?: string }).errno !== 'EEXIST') throw error;
+  }
+  await bringUp(registry, 'vol0', `0 ${VOLUME_SECTORS} thin /dev/mapper/pool 0`);
+  const uri = daemon.uriOf('vol0');
+  process.stdout.write(`A thin volume of 10 GiB is served at
+
+  ${uri}
+
+Try, in another terminal:
+
+  nbdinfo '${uri}'
+  qemu-img info '${uri}'
+  node bin/devmapper.js status --state-dir ${state.dir}
+
+Ctrl-C stops the daemon; what is in the volume stays in ${state.dir}.
+`);
+}

@@ -1,0 +1,50 @@
+/**
+ * A mapped device as the control API shows it.
+ */
+import { SECTOR_SIZE } from '../base/numbers.ts';
+import { MAPPED_MAJOR } from '../block/open-devices.ts';
+import { MappedDevice } from '../mapper/mapped-device.ts';
+import type { Dependency, DeviceInfo } from './api-types.ts';
+
+/** Read-ahead of a device without larger wishes, in sectors. */
+const READ_AHEAD_DEFAULT = 256;
+
+export function deviceInfo(device: MappedDevice): DeviceInfo {
+  const { live } = device;
+  return {
+    name: device.dmName,
+    uuid: device.uuid,
+    major: MAPPED_MAJOR,
+    minor: device.minor,
+    suspended: device.isSuspended,
+    readOnly: device.readOnly,
+    deferredRemove: device.deferredRemove,
+    liveTable: live !== null,
+    inactiveTable: device.inactive !== null,
+    openCount: device.openCount,
+    eventNr: device.events.nr,
+    targetCount: live?.nrTargets ?? 0,
+    readAheadSectors: device.readAheadSectors ?? readAhead(device),
+    sizeSectors: device.sizeSectors,
+    targetTypes: [...(live?.rows() ?? [])].map(({ type }) => type.name),
+    deps: dependencies(device),
+  };
+}
+
+/** Twice the best request size, as the block layer sets it. */
+function readAhead(device: MappedDevice): number {
+  return Math.max(READ_AHEAD_DEFAULT, (2 * device.limits.ioOpt) / SECTOR_SIZE);
+}
+
+function dependencies(device: MappedDevice): Dependency[] {
+  const seen = new Set<string>();
+  const found: Dependency[] = [];
+  for (const used of device.live?.devices ?? []) {
+    if (seen.has(used.number)) continue;
+    seen.add(used.number);
+    const [major = 0, minor = 0] = used.number.split(':').map(Number);
+    const name = used.device instanceof MappedDevice ? used.device.dmName : null;
+    found.push({ major, minor, name, blkdevname: used.device.name });
+  }
+  return found;
+}

@@ -1,0 +1,37 @@
+/**
+ * Running a daemon as a process: start, default pool, signals, wait, exit code.
+ */
+import { DmError } from '../base/error.ts';
+import { Daemon, type DaemonOptions } from './daemon.ts';
+import { makeDefaultPool } from './default-pool.ts';
+import { findStateDir } from './state-dir.ts';
+
+export interface RunOptions {
+  readonly stateDir: string | undefined;
+  readonly logLevel: string | undefined;
+  readonly tcp: { host: string; port: number } | undefined;
+  readonly withDefaultPool: boolean;
+}
+
+/** Runs a daemon until it is stopped; resolves to the exit code. */
+export async function runDaemon(options: RunOptions): Promise<number> {
+  let daemon: Daemon | null = null;
+  try {
+    const daemonOptions: DaemonOptions = {
+      state: findStateDir(options.stateDir),
+      ...(options.logLevel !== undefined && { logLevel: options.logLevel }),
+      ...(options.tcp !== undefined && { tcp: options.tcp }),
+    };
+    daemon = new Daemon(daemonOptions);
+    await daemon.start();
+    daemon.stopOnSignals();
+    if (options.withDefaultPool) await makeDefaultPool(daemon, daemonOptions.state);
+  } catch (error) {
+    const text = error instanceof DmError ? error.message : ((error as Error).stack ?? '');
+    process.stderr.write(`devmapper daemon: ${text}\n`);
+    await daemon?.stop();
+    return 1;
+  }
+  await daemon.stopped;
+  return 0;
+}
