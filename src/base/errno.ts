@@ -1,8 +1,10 @@
 /**
- * Errno names, their Linux numbers and glibc's texts: the words in which every floor reports failure.
+ * Errno names, their Linux numbers and glibc's texts: the words in which every floor reports
+ * failure.
  *
  * A bio ends with the number (0 is success); an exception carries the name (see error.ts); dmsetup
- * prints the text. Numbers are Linux's on every platform, because they travel over NBD and into logs.
+ * prints the text. Numbers are Linux's on every platform, because they travel over NBD and into
+ * logs.
  */
 
 export const errno = {

@@ -1,12 +1,15 @@
 /**
- * The two exceptions of this code base: DmError, an error with an errno name that a user will see, and
- * AssertionError, a bug of ours.
+ * The two exceptions of this code base: DmError, an error with an errno name that a user will see,
+ * and AssertionError, a bug of ours.
  *
  * Damage found by tools is a value, not an exception; a bio ends with a number, not an exception.
  */
 import { errno, type ErrnoName } from './errno.ts';
 
-/** A failure that reaches a user: `errno` is what dmsetup or an NBD client sees, the message says why. */
+/**
+ * A failure that reaches a user: `errno` is what dmsetup or an NBD client sees, the message says
+ * why.
+ */
 export class DmError extends Error {
   readonly errno: ErrnoName;
 

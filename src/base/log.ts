@@ -1,6 +1,7 @@
 /**
- * What the kernel would write to its log. Lines are the kernel's, without its prefix `device-mapper: `;
- * the daemon adds the prefix, keeps them, and shows a command those that it caused.
+ * What the kernel would write to its log. Lines are the kernel's, without its prefix
+ * `device-mapper: `; the daemon adds the prefix, keeps them, and shows a command those that it
+ * caused.
  */
 
 export type LogLevel = 'error' | 'warn' | 'info';

@@ -1,6 +1,6 @@
 /**
- * Mutex: asynchronous work that must not overlap, in order of arrival. For the control plane; the I/O
- * paths need none, because the event loop is their lock.
+ * Mutex: asynchronous work that must not overlap, in order of arrival. For the control plane; the
+ * I/O paths need none, because the event loop is their lock.
  */
 export class Mutex {
   #last: Promise<unknown> = Promise.resolve();

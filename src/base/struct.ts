@@ -1,12 +1,14 @@
 /**
- * Layouts declared once: the fields of a disk or wire structure as typed values with a fixed offset.
+ * Layouts declared once: the fields of a disk or wire structure as typed values with a fixed
+ * offset.
  *
  *   const nodeHeader = struct(32, { csum: le32, flags: le32, blocknr: le64, ... });
  *   nodeHeader.blocknr.get(view, base)
  *
- * The declaration is checked when the module loads: fields must be aligned to their size and add up to
- * the declared size. Reading makes no object. 64-bit fields are read as two words; a value that does
- * not fit a plain number (2^53) is damage or hostile input, and reading it as a number throws EILSEQ.
+ * The declaration is checked when the module loads: fields must be aligned to their size and add up
+ * to the declared size. Reading makes no object. 64-bit fields are read as two words; a value that
+ * does not fit a plain number (2^53) is damage or hostile input, and reading it as a number throws
+ * EILSEQ.
  * Does not: know what any structure means.
  */
 import { assert, DmError } from './error.ts';
@@ -43,6 +45,7 @@ export function peekLe64(view: ReadView, offset: number): number {
   return view.getUint32(offset + 4, true) * U32 + view.getUint32(offset, true);
 }
 
+/** Writes a number as a little-endian u64. */
 export function setLe64(view: WriteView, offset: number, value: number): void {
   view.setUint32(offset, value >>> 0, true);
   view.setUint32(offset + 4, Math.floor(value / U32), true);
@@ -119,7 +122,10 @@ export class Be32Field {
   }
 }
 
-/** A big-endian u64. Wire offsets may exceed 2^53: `get` then gives a rounded number, larger than any size. */
+/**
+ * A big-endian u64. Wire offsets may exceed 2^53: `get` then gives a rounded number, larger than
+ * any size.
+ */
 export class Be64Field {
   readonly offset: number;
   readonly size = 8;
@@ -170,7 +176,10 @@ type Fields<S extends Record<string, Kind<unknown>>> = {
   readonly [K in keyof S]: S[K] extends Kind<infer F> ? F : never;
 };
 
-/** Lays out `kinds` in order from offset 0; throws if they do not add up to `size` or are misaligned. */
+/**
+ * Lays out `kinds` in order from offset 0; throws if they do not add up to `size` or are
+ * misaligned.
+ */
 export function struct<S extends Record<string, Kind<unknown>>>(
   size: number,
   kinds: S,

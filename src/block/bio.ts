@@ -3,9 +3,9 @@
  * Answers to the kernel's struct bio. Hot path.
  *
  * A bio is mapped, not copied: `data` belongs to the submitter and is read or filled in place, from
- * `dataOffset`, until `end` is called. A bio ends exactly once, with a status: 0, or a positive Linux
- * errno number. Whoever receives a bio by `submit` owns it until then; the submitter owns it again from
- * the moment its `onEnd` is called, which may be before `submit` returns.
+ * `dataOffset`, until `end` is called. A bio ends exactly once, with a status: 0, or a positive
+ * Linux errno number. Whoever receives a bio by `submit` owns it until then; the submitter owns it
+ * again from the moment its `onEnd` is called, which may be before `submit` returns.
  *
  * Invariants: `sector` and `nrSectors` are in 512-byte sectors; FLUSH has nrSectors 0 and no data;
  * READ and WRITE have `nrSectors * 512` bytes of data; DISCARD and WRITE_ZEROES have no data.

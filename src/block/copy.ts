@@ -2,8 +2,8 @@
  * Zeroing and copying of ranges between block devices, in pieces of bounded size.
  * Answers to dm_kcopyd_zero and dm_kcopyd_copy, and to blkdev_issue_zeroout.
  *
- * Both report through a callback, with 0 or the first errno number; some pieces may have been written
- * when they fail. A copier's buffers bound the memory of all its copies.
+ * Both report through a callback, with 0 or the first errno number; some pieces may have been
+ * written when they fail. A copier's buffers bound the memory of all its copies.
  */
 import { assert } from '../base/error.ts';
 import { SECTOR_SIZE } from '../base/numbers.ts';
@@ -18,8 +18,8 @@ const BUFFER_SECTORS = BUFFER_BYTES / SECTOR_SIZE;
 const ZEROES = new Uint8Array(BUFFER_BYTES);
 
 /**
- * Makes `nrSectors` read as zeroes: by write-zeroes where the device can, else by writing. `flags` are
- * BioFlag bits for write-zeroes (NOUNMAP).
+ * Makes `nrSectors` read as zeroes: by write-zeroes where the device can, else by writing. `flags`
+ * are BioFlag bits for write-zeroes (NOUNMAP).
  */
 export function zeroRange(
   device: BlockDevice,
@@ -70,7 +70,9 @@ interface Job {
   copied: number;
 }
 
-/** Copies ranges; at most `nrBuffers` pieces are in memory at once, further copies wait their turn. */
+/**
+ * Copies ranges; at most `nrBuffers` pieces are in memory at once, further copies wait their turn.
+ */
 export class Copier {
   readonly #idle: Uint8Array[] = [];
   readonly #waiting: Job[] = [];

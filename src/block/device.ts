@@ -2,14 +2,17 @@
  * BlockDevice: what every floor sees of a disk, and the limits a disk announces.
  * Answers to the kernel's struct block_device and struct queue_limits.
  *
- * Data is asynchronous (`submit`); metadata is read synchronously (`readSync`), which must be short.
+ * Data is asynchronous (`submit`); metadata is read synchronously (`readSync`), which must be
+ * short.
  * Does not: name, share or lock devices; see open.ts and the mapper's registry.
  */
 import { Bio, BioFlag, BioOp } from './bio.ts';
 import { DmError } from '../base/error.ts';
 import { errnoName } from '../base/errno.ts';
 
-/** What a device can do and how it likes to be asked. Sizes in bytes, or in sectors where named so. */
+/**
+ * What a device can do and how it likes to be asked. Sizes in bytes, or in sectors where named so.
+ */
 export interface Limits {
   logicalBlockSize: number;
   physicalBlockSize: number;
@@ -61,8 +64,8 @@ export interface BlockDevice {
   readonly limits: Limits;
 
   /**
-   * Starts a bio; `bio.end` is called when it is done, possibly before this returns. The range must lie
-   * inside the device; a bio that does not ends with EIO.
+   * Starts a bio; `bio.end` is called when it is done, possibly before this returns. The range must
+   * lie inside the device; a bio that does not ends with EIO.
    */
   submit(bio: Bio): void;
 
@@ -72,7 +75,9 @@ export interface BlockDevice {
    */
   readSync(sector: number, nrSectors: number, data: Uint8Array, dataOffset: number): number;
 
-  /** Reports which parts of the range are allocated; a device that does not know says all of it is. */
+  /**
+   * Reports which parts of the range are allocated; a device that does not know says all of it is.
+   */
   blockStatus(sector: number, nrSectors: number, visit: ExtentVisitor): void;
 
   /** Looks again how large the device is, where that can change by itself. */

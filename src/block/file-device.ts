@@ -1,19 +1,20 @@
 /**
  * FileDevice: a regular file or a block special file as a BlockDevice. Hot path.
  *
- * How a bio travels: a read that the page cache can serve, and a page-aligned write, are done inline;
- * everything that may wait for the disk goes to the thread pool, where several can be in flight.
+ * How a bio travels: a read that the page cache can serve, and a page-aligned write, are done
+ * inline; everything that may wait for the disk goes to the thread pool, where several can be in
+ * flight.
  *
- *   read    tmpfs: pread inline · other file systems: preadv2(RWF_NOWAIT) inline, the rest by the pool
- *   write   tmpfs: pwrite inline · whole pages: pwrite inline, unless such writes were slow lately
+ *   read tmpfs: pread inline · other file systems: preadv2(RWF_NOWAIT) inline, the rest by the pool
+ *    write   tmpfs: pwrite inline · whole pages: pwrite inline, unless such writes were slow lately
  *   flush   fdatasync, by the pool; skipped when nothing was written since the last good one
  *   FUA     write, then fdatasync
  *   discard punch hole, or BLKDISCARD · write-zeroes: punch hole, zero range, or BLKZEROOUT
  *
- * What a crash leaves: of this process, nothing is lost that was written (the page cache has it); of the
- * machine, what was written after the last flush may be there, partly there, or not.
- * After a failed fdatasync the kernel may have dropped the data: the failure is reported once, to the
- * flush that met it, and the layers above treat their transaction as lost.
+ * What a crash leaves: of this process, nothing is lost that was written (the page cache has it);
+ * of the machine, what was written after the last flush may be there, partly there, or not.
+ * After a failed fdatasync the kernel may have dropped the data: the failure is reported once, to
+ * the flush that met it, and the layers above treat their transaction as lost.
  * Without koffi: reads go to the pool except on tmpfs, and discard is not supported.
  * Does not: lock or share files; see open-devices.ts.
  */
@@ -23,7 +24,8 @@ import { assert } from '../base/error.ts';
 import { errno, errnoOf } from '../base/errno.ts';
 import { SECTOR_SIZE } from '../base/numbers.ts';
 import { BioFlag, BioOp, type Bio } from './bio.ts';
-import { plainLimits, type BlockDevice, type ExtentVisitor, type Limits } from './device.ts';
+import type { BlockDevice, ExtentVisitor, Limits } from './device.ts';
+import { blockSpecialSize, findLimits } from './file-limits.ts';
 import {
   FALLOC_FL_KEEP_SIZE,
   FALLOC_FL_PUNCH_HOLE,
@@ -39,8 +41,6 @@ const SLOW_WRITE_MS = 4;
 const WRITES_BY_POOL_AFTER_SLOW = 256;
 /** Write-zeroes without kernel support writes this many bytes at a time. */
 const ZERO_BUFFER = new Uint8Array(256 * 1024);
-/** As the loop device announces: the largest multiple of a sector below 4 GiB. */
-const MAX_DISCARD_SECTORS = 0x7f_ffff;
 /** statfs(2) types of file systems in memory, which never make a caller wait. */
 const TMPFS_MAGIC = 0x0102_1994;
 const RAMFS_MAGIC = 0x8584_58f6;
@@ -91,7 +91,7 @@ export class FileDevice implements BlockDevice {
     const type = fs.statfsSync(path).type;
     this.#inMemory = !this.isBlockSpecial && (type === TMPFS_MAGIC || type === RAMFS_MAGIC);
     this.#inlineRead = this.#inMemory ? 'memory' : native === null ? 'never' : 'nowait';
-    this.limits = this.#findLimits(stat.blksize);
+    this.limits = findLimits(fd, stat, readOnly);
     this.refreshSize();
   }
 
@@ -100,7 +100,8 @@ export class FileDevice implements BlockDevice {
   }
 
   refreshSize(): void {
-    if (this.isBlockSpecial) this.#sizeSectors = Math.floor(blockSpecialSize(this.#fd) / SECTOR_SIZE);
+    if (this.isBlockSpecial)
+      this.#sizeSectors = Math.floor(blockSpecialSize(this.#fd) / SECTOR_SIZE);
     else this.#sizeSectors = Math.floor(fs.fstatSync(this.#fd).size / SECTOR_SIZE);
   }
 
@@ -123,7 +124,7 @@ export class FileDevice implements BlockDevice {
 
   readSync(sector: number, nrSectors: number, data: Uint8Array, dataOffset: number): number {
     const length = nrSectors * SECTOR_SIZE;
-    for (let done = 0; done < length; ) {
+    for (let done = 0; done < length;) {
       let bytes: number;
       try {
         const at = sector * SECTOR_SIZE + done;
@@ -201,7 +202,7 @@ export class FileDevice implements BlockDevice {
 
   #writeSync(bio: Bio, length: number): number {
     const at = bio.sector * SECTOR_SIZE;
-    for (let done = 0; done < length; ) {
+    for (let done = 0; done < length;) {
       try {
         done += fs.writeSync(this.#fd, bio.data, bio.dataOffset + done, length - done, at + done);
       } catch (error) {
@@ -223,7 +224,9 @@ export class FileDevice implements BlockDevice {
     return request;
   }
 
-  /** Ends the request's bio; the request is free again first, because `end` may submit the next bio. */
+  /**
+   * Ends the request's bio; the request is free again first, because `end` may submit the next bio.
+   */
   #finish(request: PoolRequest, status: number): void {
     const bio = request.bio as Bio;
     request.bio = null;
@@ -348,76 +351,4 @@ export class FileDevice implements BlockDevice {
     };
     step(null, 0);
   }
-
-  // --- limits
-
-  #findLimits(blksize: number): Limits {
-    const limits = plainLimits();
-    if (this.isBlockSpecial) {
-      const size = native?.blkLogicalBlockSize(this.#fd) ?? 512;
-      limits.logicalBlockSize = size > 0 ? size : 512;
-      limits.physicalBlockSize = limits.logicalBlockSize;
-      limits.ioMin = limits.logicalBlockSize;
-    }
-    if (native === null) return limits;
-    if (this.isBlockSpecial) {
-      const queue = blockSpecialQueue(this.#fd);
-      limits.discardGranularity = queue.discardGranularity;
-      limits.maxDiscardSectors = queue.maxDiscardSectors;
-      limits.maxWriteZeroesSectors = MAX_DISCARD_SECTORS;
-    } else if (this.readOnly || this.#canPunchHoles()) {
-      limits.discardGranularity = Math.max(blksize, SECTOR_SIZE);
-      limits.maxDiscardSectors = MAX_DISCARD_SECTORS;
-      limits.maxWriteZeroesSectors = MAX_DISCARD_SECTORS;
-      limits.discardZeroes = true;
-    }
-    return limits;
-  }
-
-  /** Whether the file system can punch holes: tried beyond the end of the file, where it changes nothing. */
-  #canPunchHoles(): boolean {
-    const { size } = fs.fstatSync(this.#fd);
-    const at = Math.ceil(size / PAGE_BYTES + 1) * PAGE_BYTES;
-    const mode = FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE;
-    return native !== null && native.fallocateSync(this.#fd, mode, at, PAGE_BYTES) === 0;
-  }
-}
-
-/** The directory of a block device in sysfs, by its device number. */
-function sysfsOf(fd: number): string {
-  const { rdev } = fs.fstatSync(fd);
-  return `/sys/dev/block/${majorOf(rdev)}:${minorOf(rdev)}`;
-}
-
-/** The major number in a Linux dev_t. */
-export function majorOf(dev: number): number {
-  return Math.floor(dev / 256) % 4096;
-}
-
-/** The minor number in a Linux dev_t: low 8 bits, and the bits above the major. */
-export function minorOf(dev: number): number {
-  return (dev % 256) + Math.floor(dev / 1_048_576) * 256;
-}
-
-function readNumber(path: string): number {
-  try {
-    return Number(fs.readFileSync(path, 'utf8'));
-  } catch {
-    return 0;
-  }
-}
-
-function blockSpecialSize(fd: number): number {
-  const size = native?.blkSizeBytes(fd) ?? -1;
-  return size >= 0 ? size : readNumber(`${sysfsOf(fd)}/size`) * SECTOR_SIZE;
-}
-
-function blockSpecialQueue(fd: number): { discardGranularity: number; maxDiscardSectors: number } {
-  const sysfs = sysfsOf(fd);
-  const queue = fs.existsSync(`${sysfs}/queue`) ? `${sysfs}/queue` : `${sysfs}/../queue`;
-  const maxBytes = readNumber(`${queue}/discard_max_bytes`);
-  return {
-    discardGranularity: maxBytes > 0 ? readNumber(`${queue}/discard_granularity`) : 0,
-    maxDiscardSectors: Math.floor(maxBytes / SECTOR_SIZE),
-  };
 }

@@ -5,7 +5,13 @@
 import { SECTOR_SIZE } from '../base/numbers.ts';
 import { errno } from '../base/errno.ts';
 import { BioOp, type Bio } from './bio.ts';
-import { ExtentFlag, plainLimits, type BlockDevice, type ExtentVisitor, type Limits } from './device.ts';
+import {
+  ExtentFlag,
+  plainLimits,
+  type BlockDevice,
+  type ExtentVisitor,
+  type Limits,
+} from './device.ts';
 
 const CHUNK_BYTES = 65536;
 const CHUNK_SECTORS = CHUNK_BYTES / SECTOR_SIZE;
@@ -121,7 +127,9 @@ export class MemoryDevice implements BlockDevice {
     });
   }
 
-  /** Calls `visit(chunk index, offset in it, bytes, bytes done before)` for each chunk of the range. */
+  /**
+   * Calls `visit(chunk index, offset in it, bytes, bytes done before)` for each chunk of the range.
+   */
   #eachPiece(
     sector: number,
     nrSectors: number,

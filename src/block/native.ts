@@ -28,7 +28,9 @@ const BLKSSZGET = 0x1268;
 const BLKGETSIZE64 = 0x8008_1272;
 
 export interface Native {
-  /** Takes a lock on an open file without waiting: shared, or exclusive. -EAGAIN if another has it. */
+  /**
+   * Takes a lock on an open file without waiting: shared, or exclusive. -EAGAIN if another has it.
+   */
   flock(fd: number, exclusive: boolean): number;
   /** Starts fallocate(2) on a thread of its own; `done` gets 0 or a negative errno number. */
   fallocate(
@@ -40,7 +42,9 @@ export interface Native {
   ): void;
   /** As fallocate, before returning: for file systems in memory. */
   fallocateSync(fd: number, mode: number, offset: number, length: number): number;
-  /** Reads what the page cache has; the count, or a negative errno number (EAGAIN: nothing cached). */
+  /**
+   * Reads what the page cache has; the count, or a negative errno number (EAGAIN: nothing cached).
+   */
   preadNowait(fd: number, data: Uint8Array, offset: number, length: number, at: number): number;
   /** BLKDISCARD and BLKZEROOUT on a thread of its own. */
   blkDiscard(fd: number, offset: number, length: number, done: (result: number) => void): void;
@@ -75,14 +79,12 @@ function bind(koffi: Koffi): Native {
   const libc = koffi.load(null);
   const flock = libc.func('int flock(int fd, int op)');
   const fallocate = libc.func('int fallocate64(int fd, int mode, int64_t off, int64_t len)');
-  const preadv2 = libc.func(
-    'int64_t preadv64v2(int fd, void *iov, int n, int64_t off, int flags)',
-  );
+  const preadv2 = libc.func('int64_t preadv64v2(int fd, void *iov, int n, int64_t off, int flags)');
   const ioctl = libc.func('int ioctl(int fd, uint64_t request, void *arg)');
 
   const result = (value: number): number => (value < 0 ? -koffi.errno() : value);
-  // errno is the calling thread's, so it is lost with an asynchronous call: EIO stands for all of them,
-  // and whether an operation is supported at all is found out by a synchronous call at open.
+  // errno is the calling thread's, so it is lost with an asynchronous call: EIO stands for all of
+  // them, and whether an operation is supported at all is found out by a synchronous call at open.
   const finish = (done: (value: number) => void) => (error: unknown, value: number) => {
     done(error !== null || value < 0 ? -5 : value);
   };

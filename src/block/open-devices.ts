@@ -1,12 +1,12 @@
 /**
- * OpenDevices: the files and block special files that this process has open, each once per identity and
- * mode, locked against other processes, and numbered as the kernel numbers devices.
+ * OpenDevices: the files and block special files that this process has open, each once per identity
+ * and mode, locked against other processes, and numbered as the kernel numbers devices.
  *
- * A block special file keeps its own major:minor. A regular file, which in the kernel would sit behind
- * a loop device, gets major FILE_MAJOR and the next free minor; it keeps that number as long as the
- * process lives, so that a table printed with it can be loaded again.
- * The lock: O_EXCL for a block special file (which also refuses mounted ones); flock(2) for a regular
- * file, exclusive if anyone writes, shared if all only read. Both vanish with the process.
+ * A block special file keeps its own major:minor. A regular file, which in the kernel would sit
+ * behind a loop device, gets major FILE_MAJOR and the next free minor; it keeps that number as long
+ * as the process lives, so that a table printed with it can be loaded again.
+ * The lock: O_EXCL for a block special file (which also refuses mounted ones); flock(2) for a
+ * regular file, exclusive if anyone writes, shared if all only read. Both vanish with the process.
  * Does not: know mapped devices; the mapper's registry looks those up first.
  */
 import fs from 'node:fs';
@@ -15,7 +15,8 @@ import { spawnSync } from 'node:child_process';
 import { DmError, present } from '../base/error.ts';
 import { errno, errnoOf } from '../base/errno.ts';
 import type { BlockDevice } from './device.ts';
-import { FileDevice, majorOf, minorOf } from './file-device.ts';
+import { FileDevice } from './file-device.ts';
+import { majorOf, minorOf } from './file-limits.ts';
 import { native } from './native.ts';
 
 /** Majors 240 to 254 are for local use; 254 is ours for mapped devices. */
@@ -61,8 +62,8 @@ export class OpenDevices {
   #nextFileMinor = 0;
 
   /**
-   * Opens the file or block special file at `devicePath`. Throws DmError: ENODEV if it is missing or
-   * neither kind (as the kernel), EBUSY if another process has it, EACCES, EROFS, …
+   * Opens the file or block special file at `devicePath`. Throws DmError: ENODEV if it is missing
+   * or neither kind (as the kernel), EBUSY if another process has it, EACCES, EROFS, …
    */
   openPath(devicePath: string, readOnly: boolean): OpenDevice {
     let stat: fs.Stats;
@@ -70,7 +71,9 @@ export class OpenDevices {
       stat = fs.statSync(devicePath);
     } catch (cause) {
       const name = errnoOf(cause) === 'EACCES' ? 'EACCES' : 'ENODEV';
-      throw new DmError(name, `${devicePath}: wanted a file or block device, found none`, { cause });
+      throw new DmError(name, `${devicePath}: wanted a file or block device, found none`, {
+        cause,
+      });
     }
     if (!stat.isFile() && !stat.isBlockDevice()) {
       const message = `${devicePath}: wanted a regular file or a block device, found another kind`;
@@ -214,7 +217,9 @@ function upgrade(lock: FileLock, filePath: string): void {
   lock.exclusive = true;
 }
 
-/** flock(2), or without koffi the program of that name on an inherited descriptor: the same lock. */
+/**
+ * flock(2), or without koffi the program of that name on an inherited descriptor: the same lock.
+ */
 function flock(fd: number, exclusive: boolean, filePath: string): void {
   if (native !== null) {
     const code = native.flock(fd, exclusive);

@@ -116,7 +116,8 @@ export class Client {
     const deadline = Date.now() + START_TIMEOUT_MS;
     while (Date.now() < deadline) {
       await new Promise((resolve) => setTimeout(resolve, START_POLL_MS));
-      // Another command may have started one at the same time: then ours ends, and that one answers.
+      // Another command may have started one at the same time: then ours ends, and that one
+      // answers.
       if (await this.#answers()) return;
       if (failure !== null && !(await this.#answersSoon())) break;
     }

@@ -35,6 +35,7 @@ function parse(
   }
 }
 
+/** `devmapper daemon`; resolves to the exit code when the daemon has stopped. */
 export async function daemonCommand(argv: readonly string[]): Promise<number> {
   const parsed = parse('daemon', argv, [
     stateDirOption,
@@ -75,6 +76,7 @@ function parseAddress(text: string): { host: string; port: number } | null {
   return { host: match[1] ?? '127.0.0.1', port };
 }
 
+/** `devmapper stop`; resolves to the exit code when the daemon is gone. */
 export async function stopCommand(argv: readonly string[]): Promise<number> {
   const parsed = parse('stop', argv, [stateDirOption, { long: 'help', short: 'h' }]);
   if (parsed === null) return 2;
@@ -110,6 +112,7 @@ async function waitForExit(pid: number): Promise<void> {
   }
 }
 
+/** `devmapper uri`; resolves to the exit code. */
 export async function uriCommand(argv: readonly string[]): Promise<number> {
   const parsed = parse('uri', argv, [stateDirOption, { long: 'help', short: 'h' }]);
   if (parsed === null) return 2;

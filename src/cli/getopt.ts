@@ -1,9 +1,9 @@
 /**
- * Command-line options as getopt_long(3) reads them: options and arguments in any order, unambiguous
- * abbreviations of long names, `--` ends the options, and glibc's texts for mistakes.
+ * Command-line options as getopt_long(3) reads them: options and arguments in any order,
+ * unambiguous abbreviations of long names, `--` ends the options, and glibc's texts for mistakes.
  *
- * Not node:util's parseArgs: it knows no abbreviations and has texts of its own, and scripts written
- * for dmsetup see both.
+ * Not node:util's parseArgs: it knows no abbreviations and has texts of its own, and scripts
+ * written for dmsetup see both.
  */
 
 export interface OptionSpec {
@@ -17,7 +17,9 @@ export interface OptionSpec {
 export class OptionError extends Error {}
 
 export interface ParsedOptions {
-  /** Values in order of appearance by long name (short, where there is no long one); '' for flags. */
+  /**
+   * Values in order of appearance by long name (short, where there is no long one); '' for flags.
+   */
   readonly values: ReadonlyMap<string, readonly string[]>;
   readonly args: readonly string[];
 }

@@ -1,6 +1,6 @@
 /**
- * The program: chooses a command by the name it was called under, or by its first argument. Commands are
- * loaded when they are wanted, so that each pays for itself only.
+ * The program: chooses a command by the name it was called under, or by its first argument.
+ * Commands are loaded when they are wanted, so that each pays for itself only.
  */
 import path from 'node:path';
 import { complain, print } from './output.ts';

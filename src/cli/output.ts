@@ -1,13 +1,16 @@
 /**
- * What commands print, and how they end: results to standard output, everything else to standard error.
+ * What commands print, and how they end: results to standard output, everything else to standard
+ * error.
  */
 import { DaemonError, RequestError } from './client.ts';
 import type { ApiError } from '../daemon/api-types.ts';
 
+/** A line to standard output. */
 export function print(line: string): void {
   process.stdout.write(`${line}\n`);
 }
 
+/** A line to standard error. */
 export function complain(line: string): void {
   process.stderr.write(`${line}\n`);
 }

@@ -1,9 +1,9 @@
 /**
- * The control API: HTTP and JSON over a unix socket, one resource a mapped device. Its OpenAPI document,
- * made from the schemas here, is served at /openapi.json.
+ * The control API: HTTP and JSON over a unix socket, one resource a mapped device. Its OpenAPI
+ * document, made from the schemas here, is served at /openapi.json.
  *
- * A device is addressed by name in the path, or with `?by=uuid` or `?by=number` by these. What fails
- * answers with an ApiError. Paths in tables are relative to the `cwd` that a request gives.
+ * A device is addressed by name in the path, or with `?by=uuid` or `?by=number` by these. What
+ * fails answers with an ApiError. Paths in tables are relative to the `cwd` that a request gives.
  */
 import fastifySwagger from '@fastify/swagger';
 import fastify, { type FastifyInstance, type FastifyRequest } from 'fastify';
@@ -55,6 +55,7 @@ interface LinesQuery {
   target?: string;
 }
 
+/** Makes the API server; the caller listens with it. */
 export async function makeApi(context: ApiContext): Promise<FastifyInstance> {
   const app = fastify({
     bodyLimit: 2 * TABLE_TEXT_MAX,
@@ -173,12 +174,14 @@ class Routes {
     app.get<KeyRequest & { Querystring: LinesQuery }>(
       '/v1/devices/:key/status',
       { schema: s.status },
-      (request) => this.#run('status', () => this.#lines(this.#device(request), 'INFO', request.query)),
+      (request) =>
+        this.#run('status', () => this.#lines(this.#device(request), 'INFO', request.query)),
     );
     app.get<KeyRequest & { Querystring: LinesQuery }>(
       '/v1/devices/:key/table',
       { schema: s.table },
-      (request) => this.#run('table', () => this.#lines(this.#device(request), 'TABLE', request.query)),
+      (request) =>
+        this.#run('table', () => this.#lines(this.#device(request), 'TABLE', request.query)),
     );
     app.get<KeyRequest>('/v1/devices/:key/uri', { schema: s.uri }, (request) =>
       this.#run('info', () => ({ uri: this.#context.uriOf(this.#device(request).dmName) })),
@@ -284,7 +287,7 @@ class Routes {
     if (options.force === true) {
       for (const device of this.#registry.devices) await this.#registry.replaceByError(device);
     }
-    for (let removed = true; removed; ) {
+    for (let removed = true; removed;) {
       removed = false;
       for (const device of this.#registry.devices) {
         if (device.isRemoved || device.openCount > 0) continue;
@@ -297,7 +300,9 @@ class Routes {
     return { kept: kept.length };
   }
 
-  async #wait(request: FastifyRequest<KeyRequest & { Querystring: { event?: number } }>): Promise<unknown> {
+  async #wait(
+    request: FastifyRequest<KeyRequest & { Querystring: { event?: number } }>,
+  ): Promise<unknown> {
     // Not within #run: lines of other requests, while this one waits, are not its own.
     let device: MappedDevice;
     try {

@@ -1,6 +1,6 @@
 /**
- * The daemon's log: the kernel's lines, with its prefix, through pino; and those lines that a request
- * caused, for the answer to it. Written to standard error.
+ * The daemon's log: the kernel's lines, with its prefix, through pino; and those lines that a
+ * request caused, for the answer to it. Written to standard error.
  */
 import { pino, type Logger } from 'pino';
 import type { Log, LogLevel } from '../base/log.ts';

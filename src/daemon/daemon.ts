@@ -1,8 +1,9 @@
 /**
  * Daemon: the process that keeps the mapped devices: registry, control API, NBD server, signals.
  *
- * What a clean stop leaves: every pool suspended, committed and closed. What SIGKILL leaves is what a
- * power cut of the host's programs would: the page cache's content, and metadata of the last commit.
+ * What a clean stop leaves: every pool suspended, committed and closed. What SIGKILL leaves is what
+ * a power cut of the host's programs would: the page cache's content, and metadata of the last
+ * commit.
  */
 import fs from 'node:fs';
 import net from 'node:net';

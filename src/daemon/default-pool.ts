@@ -1,6 +1,6 @@
 /**
- * The pool that `npm start` shows: two sparse files in the state directory, a thin pool on them and one
- * volume, made if missing and reopened if present.
+ * The pool that `npm start` shows: two sparse files in the state directory, a thin pool on them and
+ * one volume, made if missing and reopened if present.
  */
 import fs from 'node:fs';
 import path from 'node:path';

@@ -9,6 +9,7 @@ import type { Dependency, DeviceInfo } from './api-types.ts';
 /** Read-ahead of a device without larger wishes, in sectors. */
 const READ_AHEAD_DEFAULT = 256;
 
+/** What a listing shows of a device. */
 export function deviceInfo(device: MappedDevice): DeviceInfo {
   const { live } = device;
   return {

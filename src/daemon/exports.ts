@@ -1,6 +1,6 @@
 /**
- * The mapped devices as NBD exports, each by its name. A client counts as a user of the device, so that
- * it cannot be removed meanwhile.
+ * The mapped devices as NBD exports, each by its name. A client counts as a user of the device, so
+ * that it cannot be removed meanwhile.
  */
 import type { MappedDevice } from '../mapper/mapped-device.ts';
 import type { Registry } from '../mapper/registry.ts';

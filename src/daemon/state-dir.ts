@@ -39,7 +39,10 @@ export function stateDirAt(dir: string): StateDir {
   return state;
 }
 
-/** `--state-dir`, else $DEVMAPPER_DIR, else $XDG_RUNTIME_DIR/devmapper, else /run/devmapper for root. */
+/**
+ * `--state-dir`, else $DEVMAPPER_DIR, else $XDG_RUNTIME_DIR/devmapper, else /run/devmapper for
+ * root.
+ */
 export function findStateDir(option: string | undefined): StateDir {
   const { DEVMAPPER_DIR, XDG_RUNTIME_DIR } = process.env;
   const chosen = option ?? DEVMAPPER_DIR;

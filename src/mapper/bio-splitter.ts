@@ -1,14 +1,15 @@
 /**
- * How a bio goes through a table: cut at target boundaries and at the targets' own limits, each piece a
- * clone that the target maps (spec: dm-core, 5). Answers to __split_and_process_bio in drivers/md/dm.c.
- * Hot path.
+ * How a bio goes through a table: cut at target boundaries and at the targets' own limits, each
+ * piece a clone that the target maps (spec: dm-core, 5). Answers to __split_and_process_bio in
+ * drivers/md/dm.c. Hot path.
  *
- * The original's `remaining` counts its unfinished pieces, one more while pieces are still being made,
- * so that it cannot end early. The first error of a piece is the original's.
+ * The original's `remaining` counts its unfinished pieces, one more while pieces are still being
+ * made, so that it cannot end early. The first error of a piece is the original's.
  */
 import { assert } from '../base/error.ts';
 import { errno } from '../base/errno.ts';
-import { Bio, BioFlag, BioOp, STATUS_REQUEUE } from '../block/bio.ts';
+import type { Bio } from '../block/bio.ts';
+import { BioFlag, BioOp, STATUS_REQUEUE } from '../block/bio.ts';
 import { SECTOR_SIZE } from '../base/numbers.ts';
 import type { Table } from './table.ts';
 import { MapResult, type Target } from './target.ts';

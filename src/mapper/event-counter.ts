@@ -27,7 +27,9 @@ export class EventCounter {
     for (const resolve of this.#waiters.splice(0)) resolve();
   }
 
-  /** Resolves when the number differs from `nr`, at once if it does; also when the device is gone. */
+  /**
+   * Resolves when the number differs from `nr`, at once if it does; also when the device is gone.
+   */
   async waitWhile(nr: number, signal?: AbortSignal): Promise<void> {
     while (this.#nr === nr && !this.#closed && signal?.aborted !== true) {
       await new Promise<void>((resolve) => {

@@ -249,8 +249,8 @@ export class MappedDevice implements BlockDevice, BioOwner {
   }
 
   /**
-   * Makes the inactive table live, if there is one, and lets I/O go on. Rejects with a DmError: EINVAL
-   * without any table; the targets' refusals. To be called within `exclusively`.
+   * Makes the inactive table live, if there is one, and lets I/O go on. Rejects with a DmError:
+   * EINVAL without any table; the targets' refusals. To be called within `exclusively`.
    */
   async resume(options: SuspendOptions = {}): Promise<void> {
     const old = this.#live;
@@ -322,8 +322,8 @@ export class MappedDevice implements BlockDevice, BioOwner {
   }
 
   /**
-   * Suspends on behalf of another device's target: I/O in flight finishes or is handed back, new I/O
-   * waits. Users see the device as active. Answers to dm_internal_suspend_noflush.
+   * Suspends on behalf of another device's target: I/O in flight finishes or is handed back, new
+   * I/O waits. Users see the device as active. Answers to dm_internal_suspend_noflush.
    */
   async internalSuspend(): Promise<void> {
     this.#internalSuspends++;
@@ -349,8 +349,8 @@ export class MappedDevice implements BlockDevice, BioOwner {
   }
 
   /**
-   * Takes the device out of service for good; its tables are destroyed, waiting I/O ends with EIO. With
-   * `noflush`, I/O that targets have queued ends so too instead of being waited for.
+   * Takes the device out of service for good; its tables are destroyed, waiting I/O ends with EIO.
+   * With `noflush`, I/O that targets have queued ends so too instead of being waited for.
    */
   async destroy(options: SuspendOptions = {}): Promise<void> {
     this.#removed = true;

@@ -1,36 +1,26 @@
 /**
- * Registry: all mapped devices of a process, by name, uuid and minor; the target types; and the devices
- * that tables may name. Answers to drivers/md/dm-ioctl.c and dm_get_device in dm-table.c
+ * Registry: all mapped devices of a process, by name, uuid and minor; the target types; and the
+ * devices that tables may name. Answers to drivers/md/dm-ioctl.c and dm_get_device in dm-table.c
  * (spec: dm-core, 1, 3 and 7).
  *
  * Its methods are the kernel's ioctls. They reject with a DmError; the log has the kernel's lines.
  */
-import fs from 'node:fs';
-import path from 'node:path';
 import type { Clock } from '../base/clock.ts';
 import { systemClock } from '../base/clock.ts';
 import { DmError } from '../base/error.ts';
 import type { Log } from '../base/log.ts';
-import type { BlockDevice } from '../block/device.ts';
-import { MAPPED_MAJOR, OpenDevices } from '../block/open-devices.ts';
+import { MAPPED_MAJOR } from '../block/open-devices.ts';
+import { DeviceLookup } from './device-lookup.ts';
 import { MappedDevice, type SuspendOptions } from './mapped-device.ts';
 import { Table } from './table.ts';
 import type { TableLine } from './table-grammar.ts';
-import type { StatusKind, TargetType, UsedDevice } from './target.ts';
+import type { StatusKind, TargetType } from './target.ts';
 
 /** Bytes of a name and of a uuid, and of a target type's name. */
 export const NAME_BYTES_MAX = 127;
 export const UUID_BYTES_MAX = 128;
 /** Minors are 20 bits. */
 const MINORS_MAX = 1 << 20;
-
-/** A used device, to be released exactly once. */
-export interface UsedHandle extends UsedDevice {
-  readonly readOnly: boolean;
-  release(): Promise<void>;
-  /** Releases without waiting: for a handle that a table turns out to have already. */
-  releaseSoon(): void;
-}
 
 /** Who is meant by a command: a name, a uuid, or a minor. */
 export type DeviceKey =
@@ -46,16 +36,15 @@ export interface RegistryOptions {
 export class Registry {
   readonly log: Log;
   readonly clock: Clock;
-  readonly openDevices = new OpenDevices();
+  readonly lookup: DeviceLookup;
   /** Type by name; the newest registration last. */
   readonly #types = new Map<string, TargetType>();
   readonly #byMinor = new Map<number, MappedDevice>();
-  /** Devices by path that are neither files nor mapped: in memory, simulated. */
-  readonly #named = new Map<string, { device: BlockDevice; number: string }>();
 
   constructor(options: RegistryOptions) {
     this.log = options.log;
     this.clock = options.clock ?? systemClock;
+    this.lookup = new DeviceLookup(this);
   }
 
   // --- target types
@@ -124,8 +113,8 @@ export class Registry {
   }
 
   /**
-   * Removes a device. EBUSY while it is open, unless `deferred`: then it goes when its last user closes
-   * it. Resolves to whether it is gone.
+   * Removes a device. EBUSY while it is open, unless `deferred`: then it goes when its last user
+   * closes it. Resolves to whether it is gone.
    */
   async remove(device: MappedDevice, options: { deferred?: boolean } = {}): Promise<boolean> {
     return device.exclusively(async () => {
@@ -156,8 +145,8 @@ export class Registry {
   }
 
   /**
-   * Ends everything: devices that no other uses first. I/O that waits for space or for a resume ends
-   * with EIO; what is on its way to a disk finishes.
+   * Ends everything: devices that no other uses first. I/O that waits for space or for a resume
+   * ends with EIO; what is on its way to a disk finishes.
    */
   async shutDown(): Promise<void> {
     for (;;) {
@@ -169,7 +158,9 @@ export class Registry {
     }
   }
 
-  /** Replaces the table by one error target of the same size; I/O on the device fails from then on. */
+  /**
+   * Replaces the table by one error target of the same size; I/O on the device fails from then on.
+   */
   async replaceByError(device: MappedDevice): Promise<void> {
     const { sizeSectors } = device;
     if (sizeSectors === 0) return;
@@ -307,113 +298,14 @@ export class Registry {
     device.deferredRemove = false;
     return '';
   }
-
-  // --- devices that tables name
-
-  /** Makes `device` available to tables under `devicePath` and `number`: for memory and simulation. */
-  addDevice(devicePath: string, device: BlockDevice, number: string): void {
-    this.#named.set(devicePath, { device, number });
-  }
-
-  /** The mapped device that a path under /dev/mapper, or /dev/dm-N, names. */
-  findByPath(devicePath: string): MappedDevice | undefined {
-    const name = /^\/dev\/mapper\/([^/]+)$/.exec(devicePath)?.[1];
-    if (name !== undefined) return this.find({ name });
-    const minor = /^\/dev\/dm-([0-9]+)$/.exec(devicePath)?.[1];
-    return minor === undefined ? undefined : this.#byMinor.get(Number(minor));
-  }
-
-  /**
-   * Opens what a table word names: a path, or `major:minor`. Throws ENODEV for a path and ENXIO for a
-   * number that is no device, EBUSY for a file that another process has.
-   */
-  useDevice(
-    reference: string,
-    readOnly: boolean,
-    cwd: string,
-    user: MappedDevice | null,
-  ): UsedHandle {
-    const number = /^([0-9]+):([0-9]+)$/.exec(reference);
-    const absolute = path.resolve(cwd, reference);
-    const mapped =
-      number !== null
-        ? this.find({ major: Number(number[1]), minor: Number(number[2]) })
-        : this.findByPath(absolute);
-    if (mapped !== undefined) return useMapped(mapped, readOnly, user);
-    for (const [namedPath, named] of this.#named) {
-      if (namedPath === absolute || named.number === reference) return useNamed(named, readOnly);
-    }
-    if (number === null) return useFile(this.openDevices.openPath(absolute, readOnly), readOnly);
-    return this.#useNumber(Number(number[1]), Number(number[2]), readOnly);
-  }
-
-  #useNumber(major: number, minor: number, readOnly: boolean): UsedHandle {
-    const known = this.openDevices.openNumber(major, minor, readOnly);
-    if (known !== null) return useFile(known, readOnly);
-    const node = blockSpecialPath(major, minor);
-    if (major === MAPPED_MAJOR || node === null) {
-      throw new DmError('ENXIO', `${major}:${minor}: no such device`);
-    }
-    return useFile(this.openDevices.openPath(node, readOnly), readOnly);
-  }
-}
-
-function useMapped(device: MappedDevice, readOnly: boolean, user: MappedDevice | null): UsedHandle {
-  // A device in its own table does not keep itself from being removed.
-  const counts = device !== user;
-  if (counts) device.open();
-  let released = false;
-  const release = (): void => {
-    if (!released && counts) device.close();
-    released = true;
-  };
-  return {
-    device,
-    number: device.number,
-    identity: device,
-    readOnly,
-    release: async () => release(),
-    releaseSoon: release,
-  };
-}
-
-function useNamed(named: { device: BlockDevice; number: string }, readOnly: boolean): UsedHandle {
-  return {
-    device: named.device,
-    number: named.number,
-    identity: named.device,
-    readOnly,
-    release: async () => undefined,
-    releaseSoon: () => undefined,
-  };
-}
-
-function useFile(open: ReturnType<OpenDevices['openPath']>, readOnly: boolean): UsedHandle {
-  return {
-    device: open.device,
-    number: `${open.number.major}:${open.number.minor}`,
-    identity: open.identity,
-    readOnly,
-    release: () => open.release(),
-    // The table holds the same file, so nothing is closed here and nothing can fail.
-    releaseSoon: () => void open.release(),
-  };
-}
-
-/** The node of a block device that this process has not opened yet. */
-function blockSpecialPath(major: number, minor: number): string | null {
-  try {
-    const uevent = fs.readFileSync(`/sys/dev/block/${major}:${minor}/uevent`, 'utf8');
-    const name = /^DEVNAME=(.+)$/m.exec(uevent)?.[1];
-    return name === undefined ? null : `/dev/${name}`;
-  } catch {
-    return null;
-  }
 }
 
 function checkName(name: string): void {
   if (name === '' || name.includes('/') || Buffer.byteLength(name) > NAME_BYTES_MAX) {
-    throw new DmError('EINVAL', `wanted a name of 1 to ${NAME_BYTES_MAX} bytes without /: '${name}'`);
+    throw new DmError(
+      'EINVAL',
+      `wanted a name of 1 to ${NAME_BYTES_MAX} bytes without /: '${name}'`,
+    );
   }
 }
 

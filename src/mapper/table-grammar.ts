@@ -24,7 +24,10 @@ export const TABLE_TEXT_MAX = 1024 * 1024;
 
 const LINE = /^\s*([+-]?[0-9]+)\s*([+-]?[0-9]+)\s+(\S+)\s*(.*)$/;
 
-/** Splits table text; empty lines and lines that start with `#` do not count. Throws TableFormatError. */
+/**
+ * Splits table text; empty lines and lines that start with `#` do not count. Throws
+ * TableFormatError.
+ */
 export function parseTable(text: string): TableLine[] {
   const lines: TableLine[] = [];
   for (const [index, raw] of text.split('\n').entries()) {
@@ -38,7 +41,9 @@ export function parseTable(text: string): TableLine[] {
   return lines;
 }
 
-/** As sscanf's %llu: a negative number becomes huge. Beyond 2^53 it is rounded: too large anyway. */
+/**
+ * As sscanf's %llu: a negative number becomes huge. Beyond 2^53 it is rounded: too large anyway.
+ */
 function wrap(text: string): number {
   return Number(BigInt.asUintN(64, BigInt(text.replace(/^\+/, ''))));
 }

@@ -1,13 +1,14 @@
 /**
- * Table: an ordered list of targets that covers a mapped device without gaps, and the devices they use.
- * Answers to drivers/md/dm-table.c (spec: dm-core, 1 and 3).
+ * Table: an ordered list of targets that covers a mapped device without gaps, and the devices they
+ * use. Answers to drivers/md/dm-table.c (spec: dm-core, 1 and 3).
  */
 import { DmError } from '../base/error.ts';
 import type { Log } from '../base/log.ts';
 import { SECTOR_SIZE } from '../base/numbers.ts';
 import { plainLimits, type Limits } from '../block/device.ts';
 import type { MappedDevice } from './mapped-device.ts';
-import type { Registry, UsedHandle } from './registry.ts';
+import type { UsedHandle } from './device-lookup.ts';
+import type { Registry } from './registry.ts';
 import { splitArgs, type TableLine } from './table-grammar.ts';
 import type { StatusKind, Target, TargetType, UsedDevice } from './target.ts';
 
@@ -32,8 +33,8 @@ export class Table {
   }
 
   /**
-   * Builds a table from its lines. Rejects with a DmError, the kernel's lines in the log, and everything
-   * opened so far released. `cwd` is what relative device paths start from.
+   * Builds a table from its lines. Rejects with a DmError, the kernel's lines in the log, and
+   * everything opened so far released. `cwd` is what relative device paths start from.
    */
   static async build(
     registry: Registry,
@@ -112,7 +113,7 @@ export class Table {
   }
 
   #use(registry: Registry, reference: string, readOnly: boolean, cwd: string): UsedDevice {
-    const handle = registry.useDevice(reference, readOnly, cwd, this.#owner);
+    const handle = registry.lookup.use(reference, readOnly, cwd, this.#owner);
     const known = this.#used.find(
       (used) => used.identity === handle.identity && used.readOnly === handle.readOnly,
     );

@@ -1,16 +1,35 @@
 /**
- * The target interface: what the mapper core asks of a kind of mapping, and what it offers in return.
- * Answers to struct target_type and struct dm_target (include/linux/device-mapper.h).
+ * The target interface: what the mapper core asks of a kind of mapping, and what it offers in
+ * return. Answers to struct target_type and struct dm_target (include/linux/device-mapper.h).
  *
- * A target maps a range of a mapped device. `map` gets a clone of each bio (or piece of one) in that
- * range, with the sector still the device's; it remaps and hands it back, or keeps it and ends it later.
+ * A target maps a range of a mapped device. `map` gets a clone of each bio (or piece of one) in
+ * that range, with the sector still the device's; it remaps and hands it back, or keeps it and ends
+ * it later.
  */
 import type { Log } from '../base/log.ts';
 import type { Clock } from '../base/clock.ts';
 import { BioPool, type Bio } from '../block/bio.ts';
 import type { BlockDevice, ExtentVisitor, Limits } from '../block/device.ts';
+import { DmError } from '../base/error.ts';
 import { errno } from '../base/errno.ts';
 import type { MappedDevice } from './mapped-device.ts';
+
+/**
+ * Opens a device for a constructor; whatever is wrong with it, `complaint` is the kernel's text.
+ */
+export function openDevice(
+  context: TargetContext,
+  reference: string,
+  readOnly: boolean,
+  complaint: string,
+): UsedDevice {
+  try {
+    return context.getDevice(reference, readOnly);
+  } catch (error) {
+    if (error instanceof DmError) throw new DmError(error.errno, complaint, { cause: error });
+    throw error;
+  }
+}
 
 /** What `map` did with a bio. */
 export const MapResult = {
@@ -110,7 +129,9 @@ export abstract class Target {
   /** The part of a status or table line after the type. */
   abstract status(kind: StatusKind, noflush: boolean): string | Promise<string>;
 
-  /** Null: the target takes no messages. Resolves to the answer, '' for none. Rejects with DmError. */
+  /**
+   * Null: the target takes no messages. Resolves to the answer, '' for none. Rejects with DmError.
+   */
   message: ((args: readonly string[]) => string | Promise<string>) | null = null;
 
   /** Calls `visit` for each underlying device and the area of it that is used. */

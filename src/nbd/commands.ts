@@ -1,6 +1,6 @@
 /**
- * The commands that are not worth a fast path: trim, write-zeroes, cache, block status, and reads and
- * writes of parts of sectors (spec: nbd, 5).
+ * The commands that are not worth a fast path: trim, write-zeroes, cache, block status, and reads
+ * and writes of parts of sectors (spec: nbd, 5).
  */
 import { codeOf, DmError } from '../base/error.ts';
 import { errno, errnoName } from '../base/errno.ts';
@@ -24,7 +24,9 @@ export interface CommandContext {
   finishWithChunk(request: Request, type: number, payload: Uint8Array): void;
 }
 
-/** Extents looked at for one block-status reply: more work is done for the client's next request. */
+/**
+ * Extents looked at for one block-status reply: more work is done for the client's next request.
+ */
 const EXTENTS_LOOKED_AT_MAX = 16384;
 /** Extents in one reply. */
 const EXTENTS_SENT_MAX = 8192;
@@ -106,7 +108,9 @@ async function partialWrite(context: CommandContext, request: Request): Promise<
   await changeBytes(context, offset, data, (request.flags & CommandFlag.FUA) !== 0);
 }
 
-/** Writes bytes at any offset: reads the blocks around them, changes them, writes them, undisturbed. */
+/**
+ * Writes bytes at any offset: reads the blocks around them, changes them, writes them, undisturbed.
+ */
 async function changeBytes(
   context: CommandContext,
   offset: number,
@@ -217,7 +221,7 @@ async function zeroEdges(
 
 /** Zeroes what does not read as zeroes yet; all of it if it is to be provisioned. */
 async function zeroSectors(device: BlockDevice, range: Range, noHole: boolean): Promise<void> {
-  for (let at = range.begin; at < range.end; ) {
+  for (let at = range.begin; at < range.end;) {
     const part = noHole ? range : nextNonZero(device, at, range.end);
     if (part === null) return;
     const flags = noHole ? BioFlag.NOUNMAP : 0;
@@ -248,7 +252,7 @@ async function cache(context: CommandContext, request: Request): Promise<void> {
   const { device } = context;
   const { begin, end } = blocksAround(device, request.offset, request.length);
   const bytes = Buffer.allocUnsafe(CACHE_BYTES);
-  for (let at = begin; at < end; ) {
+  for (let at = begin; at < end;) {
     const part = nextNonZero(device, at, end);
     if (part === null) return;
     const n = Math.min(part.end - part.begin, CACHE_BYTES / SECTOR_SIZE);

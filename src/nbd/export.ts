@@ -20,6 +20,7 @@ export interface ExportTable {
   open(name: string): OpenExport | null;
 }
 
+/** The size of an export in bytes. */
 export function sizeBytes(device: BlockDevice): number {
   return device.sizeSectors * SECTOR_SIZE;
 }

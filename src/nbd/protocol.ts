@@ -17,7 +17,12 @@ export const OPT_REPLY_MAGIC = [0x0003e889, 0x045565a9] as const;
 export const HandshakeFlag = { FIXED_NEWSTYLE: 1, NO_ZEROES: 2 } as const;
 
 export const optionHeader = struct(16, { magic: be64, option: be32, length: be32 });
-export const optionReplyHeader = struct(20, { magic: be64, option: be32, type: be32, length: be32 });
+export const optionReplyHeader = struct(20, {
+  magic: be64,
+  option: be32,
+  type: be32,
+  length: be32,
+});
 
 export const Option = {
   EXPORT_NAME: 1,

@@ -1,11 +1,11 @@
 /**
- * ReplyBuffer: the bytes on their way to a client, gathered so that a turn of the event loop makes one
- * write. Hot path.
+ * ReplyBuffer: the bytes on their way to a client, gathered so that a turn of the event loop makes
+ * one write. Hot path.
  *
- * Replies are laid out in slabs. A read reserves room for its header and data when it starts, so that
- * the data is read to where it is sent from; it is queued when it is done. Reserved room that is never
- * sent (a failed read's) is simply skipped. A slab is used again when nothing reserved or queued in it
- * is left.
+ * Replies are laid out in slabs. A read reserves room for its header and data when it starts, so
+ * that the data is read to where it is sent from; it is queued when it is done. Reserved room that
+ * is never sent (a failed read's) is simply skipped. A slab is used again when nothing reserved or
+ * queued in it is left.
  */
 import type { Socket } from 'node:net';
 
@@ -18,7 +18,9 @@ export class Slab {
   readonly buffer: Buffer;
   readonly view: DataView;
   used = 0;
-  /** Reservations that are not yet queued or given up, and queued bytes that are not yet written. */
+  /**
+   * Reservations that are not yet queued or given up, and queued bytes that are not yet written.
+   */
   pending = 0;
 
   constructor(bytes: number) {

@@ -1,6 +1,6 @@
 /**
- * RequestReader: cuts the bytes that a client sends during transmission into requests (spec: nbd, 5).
- * Hot path.
+ * RequestReader: cuts the bytes that a client sends during transmission into requests (spec: nbd,
+ * 5). Hot path.
  *
  *   HEADER ──28 bytes──► write? ──► PAYLOAD ──► request ──► HEADER
  *                          └─ too long ──► DRAIN ──► request, to be refused ──► HEADER

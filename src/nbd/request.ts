@@ -1,6 +1,6 @@
 /**
- * Request: one NBD command of one connection, pooled; with the bio and the reply room that it needs.
- * Hot path: everything it carries is set in the constructor once.
+ * Request: one NBD command of one connection, pooled; with the bio and the reply room that it
+ * needs. Hot path: everything it carries is set in the constructor once.
  */
 import { Bio } from '../block/bio.ts';
 import type { Slab } from './reply-buffer.ts';

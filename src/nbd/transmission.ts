@@ -1,6 +1,6 @@
 /**
- * Transmission: carries out a client's commands and answers them (spec: nbd, 5). Hot path: aligned reads
- * and writes; the other commands are in commands.ts.
+ * Transmission: carries out a client's commands and answers them (spec: nbd, 5). Hot path: aligned
+ * reads and writes; the other commands are in commands.ts.
  *
  * Commands run and complete in any order. A flush is sent down after every write that was answered
  * before it came, on any connection, because those have ended on the same device.
@@ -149,8 +149,7 @@ export class Transmission implements RequestConsumer, CommandContext {
     const allowed = flagsAllowed.get(type);
     if (allowed === undefined || (request.flags & ~allowed) !== 0) return errno.EINVAL;
     if (type === Command.FLUSH) return 0;
-    const writes =
-      type === Command.WRITE || type === Command.TRIM || type === Command.WRITE_ZEROES;
+    const writes = type === Command.WRITE || type === Command.TRIM || type === Command.WRITE_ZEROES;
     if (writes && this.device.readOnly) return errno.EPERM;
     if (offset + length > this.device.sizeSectors * SECTOR_SIZE) {
       return writes && type !== Command.TRIM ? errno.ENOSPC : errno.EINVAL;

@@ -1,7 +1,7 @@
 /**
- * WriteRanges: the writes in flight on one device, over all connections, so that a write of part of a
- * sector (read, change, write) never runs beside another write of the same sectors. Hot path: `begin`
- * and `end` while no partial write is about.
+ * WriteRanges: the writes in flight on one device, over all connections, so that a write of part of
+ * a sector (read, change, write) never runs beside another write of the same sectors. Hot path:
+ * `begin` and `end` while no partial write is about.
  *
  * Plain writes that overlap each other are not ordered: the protocol leaves that undefined.
  */

@@ -1,17 +1,18 @@
 /**
  * Block manager: metadata blocks of one device, read on demand, checked once, kept in a bounded
- * write-back cache. Answers to drivers/md/persistent-data/dm-block-manager.c (and dm-bufio beneath it).
+ * write-back cache. Answers to drivers/md/persistent-data/dm-block-manager.c (and dm-bufio beneath
+ * it).
  *
- * Reading is synchronous; writing happens in `flush` only. The event loop is the lock: nothing else runs
- * between two statements of a metadata operation.
+ * Reading is synchronous; writing happens in `flush` only. The event loop is the lock: nothing else
+ * runs between two statements of a metadata operation.
  *
  * Invariants: a dirty block is never evicted; nor is a block used since the last `newOperation`, so
- *   that an operation may keep the blocks it has read. An operation that visits more than it needs to
- *   keep calls `newOperation` in between and reads its way anew.
+ *   that an operation may keep the blocks it has read. An operation that visits more than it needs
+ *   to keep calls `newOperation` in between and reads its way anew.
  * The cache holds at most `cacheBlocks` blocks, unless more are dirty or in use; users commit early
  * when `nrDirty` grows.
- * What a crash during `flush` leaves: any subset of the dirty blocks, none of which the committed state
- * refers to; the superblock goes alone, in a flush of its own, after all others are durable.
+ * What a crash during `flush` leaves: any subset of the dirty blocks, none of which the committed
+ * state refers to; the superblock goes alone, in a flush of its own, after all others are durable.
  */
 import { assert, codeOf, DmError } from '../base/error.ts';
 import { errno, errnoName } from '../base/errno.ts';
@@ -85,14 +86,17 @@ export class BlockManager {
   }
 
   /**
-   * The block, checked as `validator`'s kind when it enters the cache. Throws DmError: EIO, the check's
-   * own, or EINVAL when the cached block is of another kind.
+   * The block, checked as `validator`'s kind when it enters the cache. Throws DmError: EIO, the
+   * check's own, or EINVAL when the cached block is of another kind.
    */
   read(blocknr: BlockNr, validator: Validator): ReadBlock {
     return this.#get(blocknr, validator);
   }
 
-  /** As `read`, writable in place: for block 0, and for the transaction manager. Throws EPERM if read-only. */
+  /**
+   * As `read`, writable in place: for block 0, and for the transaction manager. Throws EPERM if
+   * read-only.
+   */
   write(blocknr: BlockNr, validator: Validator): Block {
     this.#mustBeWritable();
     const block = this.#get(blocknr, validator);
@@ -186,7 +190,10 @@ export class BlockManager {
   #readInto(blocknr: BlockNr, bytes: Uint8Array): void {
     const code = this.device.readSync(blocknr * BLOCK_SECTORS, BLOCK_SECTORS, bytes, 0);
     if (code === 0) return;
-    throw new DmError(errnoName(code), `${this.device.name}: cannot read metadata block ${blocknr}`);
+    throw new DmError(
+      errnoName(code),
+      `${this.device.name}: cannot read metadata block ${blocknr}`,
+    );
   }
 
   #mustExist(blocknr: BlockNr): void {
@@ -280,7 +287,9 @@ export class BlockManager {
 
   // --- writing
 
-  /** Writes the dirty blocks, neighbours together; they are clean afterwards, or all still dirty. */
+  /**
+   * Writes the dirty blocks, neighbours together; they are clean afterwards, or all still dirty.
+   */
   async #writeDirty(): Promise<void> {
     const blocks = [...this.#dirty].sort((a, b) => a.blocknr - b.blocknr);
     for (const block of blocks) {

@@ -30,7 +30,10 @@ export interface WriteBlock extends ReadBlock {
   readonly bytes: Uint8Array;
 }
 
-/** A slot of the block manager's cache. Fields other than the block's own belong to the block manager. */
+/**
+ * A slot of the block manager's cache. Fields other than the block's own belong to the block
+ * manager.
+ */
 export class Block implements WriteBlock {
   readonly bytes: Uint8Array;
   /** The block without its checksum field: what the checksum covers. */

@@ -1,9 +1,10 @@
 /**
- * The checksum of metadata blocks: CRC-32C of bytes 4..4095 without the final inversion, XORed with a
- * salt that tells the kind of block (spec: persistent-data, 2).
+ * The checksum of metadata blocks: CRC-32C of bytes 4..4095 without the final inversion, XORed with
+ * a salt that tells the kind of block (spec: persistent-data, 2).
  * Answers to dm_bm_checksum in drivers/md/persistent-data/dm-block-manager.h.
  *
- * The native CRC is @node-rs/crc32; where it does not load, a table-driven twin gives the same numbers.
+ * The native CRC is @node-rs/crc32; where it does not load, a table-driven twin gives the same
+ * numbers.
  */
 import { createRequire } from 'node:module';
 

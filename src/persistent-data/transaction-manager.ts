@@ -2,8 +2,8 @@
  * Transaction manager: hands out the only writable metadata blocks, by shadow paging.
  * Answers to drivers/md/persistent-data/dm-transaction-manager.c (spec: persistent-data, 5).
  *
- * A block of the last committed state is never changed in place: `shadow` copies it to a block that is
- * free in both the committed and the current state. Aborting is forgetting.
+ * A block of the last committed state is never changed in place: `shadow` copies it to a block that
+ * is free in both the committed and the current state. Aborting is forgetting.
  *
  *   committed ──shadow, newBlock──► changed in memory ──flush──► durable, not yet referred to
  *       ▲                                                             │
@@ -24,8 +24,8 @@ export class TransactionManager {
   readonly #shadows = new Set<BlockNr>();
 
   /**
-   * Set by `shadow`: the block was shared and copied, so the caller must count one more reference to
-   * everything that the copy refers to.
+   * Set by `shadow`: the block was shared and copied, so the caller must count one more reference
+   * to everything that the copy refers to.
    */
   shadowWasShared = false;
 
@@ -56,8 +56,8 @@ export class TransactionManager {
   }
 
   /**
-   * A writable form of a block that one reference of the caller points to. That reference moves to the
-   * block returned, whose number the caller must store; see `shadowWasShared`.
+   * A writable form of a block that one reference of the caller points to. That reference moves to
+   * the block returned, whose number the caller must store; see `shadowWasShared`.
    */
   shadow(blocknr: BlockNr, validator: Validator): WriteBlock {
     this.shadowWasShared = this.spaceMap.countIsMoreThanOne(blocknr);

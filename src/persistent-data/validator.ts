@@ -1,11 +1,12 @@
 /**
- * Validators: what makes a metadata block of a kind trustworthy. One runs after a block is read, and
- * fills in number and checksum before a block is written (spec: persistent-data, 2 and 3).
+ * Validators: what makes a metadata block of a kind trustworthy. One runs after a block is read,
+ * and fills in number and checksum before a block is written (spec: persistent-data, 2 and 3).
  * Answers to struct dm_block_validator and its implementations.
  */
 import { DmError } from '../base/error.ts';
 import type { Log } from '../base/log.ts';
-import { Le32Field, Le64Field } from '../base/struct.ts';
+import type { Le64Field } from '../base/struct.ts';
+import { Le32Field } from '../base/struct.ts';
 import type { Block } from './block.ts';
 import { checksum } from './checksum.ts';
 
@@ -48,7 +49,10 @@ export interface ValidatorSpec {
   readonly checkLate?: (block: Block) => string | null;
 }
 
-/** Makes the validator of a kind of block. Checks run in the kernel's order: number, checksum, structure. */
+/**
+ * Makes the validator of a kind of block. Checks run in the kernel's order: number, checksum,
+ * structure.
+ */
 export function makeValidator(spec: ValidatorSpec): Validator {
   const wanted = spec.csumWanted ?? ' != wanted ';
   const isSuperblock = spec.csumWanted !== undefined;
@@ -65,7 +69,8 @@ export function makeValidator(spec: ValidatorSpec): Validator {
     check(block, log) {
       const found = ownNumber(block, spec.blocknr);
       if (found !== BigInt(block.blocknr)) {
-        const reason = `blocknr ${found}${isSuperblock ? ': wanted ' : ' != wanted '}${block.blocknr}`;
+        const relation = isSuperblock ? ': wanted ' : ' != wanted ';
+        const reason = `blocknr ${found}${relation}${block.blocknr}`;
         refuse('ENOTBLK', reason, log);
       }
       const early = spec.checkEarly?.(block) ?? null;

@@ -1,6 +1,6 @@
 /**
- * Runs scripts inside the real kernel that `../shared/kernel/kernel-run` boots, beside this repository.
- * Where that is absent, the tests that need it skip; with CI=true that is a failure.
+ * Runs scripts inside the real kernel that `../shared/kernel/kernel-run` boots, beside this
+ * repository. Where that is absent, the tests that need it skip; with CI=true that is a failure.
  */
 import { spawn } from 'node:child_process';
 import fs from 'node:fs';

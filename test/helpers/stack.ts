@@ -32,15 +32,22 @@ export class Stack {
     this.pools = registerThin(this.registry);
   }
 
-  /** Makes `device` (or a new memory device of `sectors`) known as `/dev/<name>`, numbered 98:0, 98:16, … */
+  /**
+   * Makes `device` (or a new memory device of `sectors`) known as `/dev/<name>`, numbered 98:0,
+   * 98:16, …
+   */
   disk(name: string, sectors: number | BlockDevice): BlockDevice {
     const device = typeof sectors === 'number' ? new MemoryDevice(name, sectors) : sectors;
-    this.registry.addDevice(`/dev/${name}`, device, `98:${16 * this.#nextMinor++}`);
+    this.registry.lookup.add(`/dev/${name}`, device, `98:${16 * this.#nextMinor++}`);
     return device;
   }
 
   /** As `dmsetup create`: create, load, resume; removed again on failure. */
-  async create(name: string, table: string, options: { readOnly?: boolean } = {}): Promise<MappedDevice> {
+  async create(
+    name: string,
+    table: string,
+    options: { readOnly?: boolean } = {},
+  ): Promise<MappedDevice> {
     const device = this.registry.create(name);
     try {
       await this.registry.load(device, parseTable(table), options);
@@ -122,7 +129,7 @@ export async function flush(device: BlockDevice): Promise<void> {
 /** Runs of equal bytes, as `4096x00 4096x11`. */
 export function runs(bytes: Uint8Array): string {
   const found: string[] = [];
-  for (let i = 0; i < bytes.length; ) {
+  for (let i = 0; i < bytes.length;) {
     let end = i;
     while (end < bytes.length && bytes[end] === bytes[i]) end++;
     found.push(`${end - i}x${(bytes[i] as number).toString(16).padStart(2, '0')}`);

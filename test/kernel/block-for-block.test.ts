@@ -1,7 +1,7 @@
 /**
- * The same operations, each committed, leave the same metadata image here as in a real kernel: every
- * block, stale ones included, but for the superblock's root tails and its checksum, which the kernel
- * leaves uninitialised memory in (spec: persistent-data, 6.9).
+ * The same operations, each committed, leave the same metadata image here as in a real kernel:
+ * every block, stale ones included, but for the superblock's root tails and its checksum, which the
+ * kernel leaves uninitialised memory in (spec: persistent-data, 6.9).
  */
 import assert from 'node:assert/strict';
 import fs from 'node:fs';
@@ -57,17 +57,21 @@ function plan(seed: number, nrSteps: number, shape: { thinBlocks: number; idsMax
   return { metadataBlocks: 1024, dataBlocks: 8192, thinBlocks: shape.thinBlocks, steps };
 }
 
+const poolTable = (p: Plan): string =>
+  `0 ${p.dataBlocks * 128} thin-pool /dev/ubda /dev/ubdb 128 0 1 skip_block_zeroing`;
+
 /** Runs a plan here; returns the metadata image. */
 async function runHere(p: Plan): Promise<Buffer> {
   const stack = new Stack();
   const meta = stack.disk('ubda', p.metadataBlocks * 8);
   const limits = plainLimits();
   stack.disk('ubdb', new MemoryDevice('ubdb', p.dataBlocks * 128, { limits }));
-  await stack.create('p', `0 ${p.dataBlocks * 128} thin-pool /dev/ubda /dev/ubdb 128 0 1 skip_block_zeroing`);
+  await stack.create('p', poolTable(p));
   for (const step of p.steps) {
     if (step.op === 'create') await stack.message('p', `create_thin ${step.thin}`);
     else if (step.op === 'delete') await stack.message('p', `delete ${step.thin}`);
-    else if (step.op === 'snap') await stack.message('p', `create_snap ${step.thin} ${step.origin}`);
+    else if (step.op === 'snap')
+      await stack.message('p', `create_snap ${step.thin} ${step.origin}`);
     else {
       const table = `0 ${p.thinBlocks * 128} thin /dev/mapper/p ${step.thin}`;
       const device = await stack.create('t', table);
@@ -87,10 +91,11 @@ function shellOf(step: Step, p: Plan): string {
   if (step.op === 'create') return `dmsetup message p 0 create_thin ${step.thin}`;
   if (step.op === 'delete') return `dmsetup message p 0 delete ${step.thin}`;
   if (step.op === 'snap') return `dmsetup message p 0 create_snap ${step.thin} ${step.origin}`;
-  const create = `dmsetup create t --table "0 ${p.thinBlocks * 128} thin /dev/mapper/p ${step.thin}"`;
+  const table = `0 ${p.thinBlocks * 128} thin /dev/mapper/p ${step.thin}`;
+  const create = `dmsetup create t --table "${table}"`;
   const act =
     step.op === 'write'
-      ? `dd if=/tmp/in of=/dev/mapper/t bs=4k count=1 seek=${step.block * 16} oflag=direct 2>/dev/null`
+      ? `dd if=/run/in of=/dev/mapper/t bs=4k count=1 seek=${step.block * 16} oflag=direct 2>/run/e`
       : `blkdiscard -o ${step.block * 65536} -l ${step.blocks * 65536} /dev/mapper/t`;
   return [create, act, 'dmsetup status p >/dev/null', 'dmsetup remove t'].join('; ');
 }
@@ -104,8 +109,8 @@ async function runThere(p: Plan, dir: string): Promise<Buffer> {
   fs.truncateSync(data, p.dataBlocks * 65536);
   const script = [
     'set -e',
-    'head -c 4096 /dev/zero >/run/in; ln -sf /run/in /tmp/in',
-    `dmsetup create p --table "0 ${p.dataBlocks * 128} thin-pool /dev/ubda /dev/ubdb 128 0 1 skip_block_zeroing"`,
+    'head -c 4096 /dev/zero >/run/in',
+    `dmsetup create p --table "${poolTable(p)}"`,
     ...p.steps.map((step) => shellOf(step, p)),
     'dmsetup remove p',
     'echo finished',
@@ -145,7 +150,8 @@ for (const [index, shape] of shapes.entries()) {
       const here = await runHere(p);
       const there = await runThere(p, dir);
       if (process.env['DM_KEEP']) fs.writeFileSync(`${process.env['DM_KEEP']}.here${index}`, here);
-      if (process.env['DM_KEEP']) fs.writeFileSync(`${process.env['DM_KEEP']}.there${index}`, there);
+      if (process.env['DM_KEEP'])
+        fs.writeFileSync(`${process.env['DM_KEEP']}.there${index}`, there);
       assert.deepEqual(difference(here, there), []);
     } finally {
       fs.rmSync(dir, { recursive: true });

@@ -1,6 +1,6 @@
 /**
- * What every dmsetup command is given: the client, the options, and the ways to name a device and to
- * report a failure.
+ * What every dmsetup command is given: the client, the options, and the ways to name a device and
+ * to report a failure.
  */
 import type { ApiError, DeviceInfo } from '../../daemon/api-types.ts';
 import { RequestError, type Client, type Method, type Query } from '../client.ts';
@@ -91,7 +91,8 @@ export class Context {
   /** Prints what dmsetup prints for a failed ioctl; the kernel's reasons are kept for the end. */
   failed(error: ApiError, device: Target): CommandFailed {
     this.reasons.push(...error.log);
-    if (error.log.length === 0 && isSpecific(error)) this.reasons.push(`devmapper: ${error.message}`);
+    if (error.log.length === 0 && isSpecific(error))
+      this.reasons.push(`devmapper: ${error.message}`);
     const { name, uuid, number } = device.shown;
     const shown = error.number ?? (number === '' ? undefined : number);
     complain(ioctlFailure({ ...error, ...(shown !== undefined && { number: shown }) }, name, uuid));

@@ -1,13 +1,15 @@
 /**
  * dmsetup: its command line, its commands, its exit codes (spec: dm-core, 7).
  *
- * After dmsetup's own text, standard error gets the lines that the kernel would have written to its log.
+ * After dmsetup's own text, standard error gets the lines that the kernel would have written to its
+ * log.
  */
 import { Client } from '../client.ts';
 import { getopt, OptionError } from '../getopt.ts';
 import { CommandFailed, complain, explain } from '../output.ts';
-import { commands, printVersion } from './commands.ts';
+import { commands, type Command } from './commands.ts';
 import { Context } from './context.ts';
+import { printVersion } from './listings.ts';
 import { Options, optionSpecs, ownOptionSpecs } from './options.ts';
 import { usage } from './usage.ts';
 
@@ -90,7 +92,7 @@ async function run(options: Options, args: readonly string[]): Promise<number> {
 
 async function execute(
   options: Options,
-  command: NonNullable<ReturnType<typeof commands.get>>,
+  command: Command,
   args: readonly string[],
 ): Promise<number> {
   const reasons: string[] = [];

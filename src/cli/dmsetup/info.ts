@@ -6,15 +6,14 @@ import { complain, print } from '../output.ts';
 
 /** Prints the block, an empty line after it. */
 export function printInfo(device: DeviceInfo): void {
-  if (!device.liveTable) complain(`/dev/mapper/${device.name}: open failed: No such file or directory`);
+  if (!device.liveTable)
+    complain(`/dev/mapper/${device.name}: open failed: No such file or directory`);
   const readOnly = device.readOnly ? ' (READ-ONLY)' : '';
   const deferred = device.deferredRemove ? ' (DEFERRED REMOVE)' : '';
   const rows: [string, string | number][] = [
     ['Name:', device.name],
     ['State:', `${device.suspended ? 'SUSPENDED' : 'ACTIVE'}${readOnly}${deferred}`],
-    ...(device.liveTable
-      ? ([['Read Ahead:', device.readAheadSectors]] as [string, number][])
-      : []),
+    ...(device.liveTable ? ([['Read Ahead:', device.readAheadSectors]] as [string, number][]) : []),
     ['Tables present:', tablesPresent(device)],
     ['Open count:', device.openCount],
     ['Event number:', device.eventNr],

@@ -69,7 +69,13 @@ const sections: readonly Section[] = [
     fields: [
       field('name', 'Name', 16, 'Name of mapped device.', (d) => d.name),
       field('mangled_name', 'MangledName', 16, 'Mangled name of mapped device.', (d) => d.name),
-      field('unmangled_name', 'UnmangledName', 16, 'Unmangled name of mapped device.', (d) => d.name),
+      field(
+        'unmangled_name',
+        'UnmangledName',
+        16,
+        'Unmangled name of mapped device.',
+        (d) => d.name,
+      ),
       field('uuid', 'UUID', 32, 'Unique (optional) identifier for mapped device.', (d) => d.uuid),
       field(
         'mangled_uuid',
@@ -116,8 +122,20 @@ const sections: readonly Section[] = [
       field('devno', 'DevNo', 5, 'Device major and minor numbers', devno),
       field('major', 'Maj', 3, 'Block device major number.', (d) => d.major),
       field('minor', 'Min', 3, 'Block device minor number.', (d) => d.minor),
-      field('open', 'Open', 4, 'Number of references to open device, if requested.', (d) => d.openCount),
-      field('segments', 'Targ', 4, 'Number of segments in live table, if present.', (d) => d.targetCount),
+      field(
+        'open',
+        'Open',
+        4,
+        'Number of references to open device, if requested.',
+        (d) => d.openCount,
+      ),
+      field(
+        'segments',
+        'Targ',
+        4,
+        'Number of segments in live table, if present.',
+        (d) => d.targetCount,
+      ),
       field('events', 'Event ', 6, 'Number of most recent event.', (d) => d.eventNr),
     ],
   },
@@ -125,9 +143,19 @@ const sections: readonly Section[] = [
     title: 'Mapped Device Relationship Information Fields',
     group: 'deps_all',
     fields: [
-      field('device_count', '#Devs', 5, 'Number of devices used by this one.', (d) => d.deps.length),
-      field('devs_used', 'DevNamesUsed', 16, 'List of names of mapped devices used by this one.', (d) =>
-        d.deps.flatMap(({ name }) => name ?? []).join(','),
+      field(
+        'device_count',
+        '#Devs',
+        5,
+        'Number of devices used by this one.',
+        (d) => d.deps.length,
+      ),
+      field(
+        'devs_used',
+        'DevNamesUsed',
+        16,
+        'List of names of mapped devices used by this one.',
+        (d) => d.deps.flatMap(({ name }) => name ?? []).join(','),
       ),
       field(
         'devnos_used',
@@ -155,7 +183,10 @@ const sections: readonly Section[] = [
         'RefNames',
         8,
         'List of names of mapped devices using this one.',
-        (d, all) => usersOf(d, all).map(({ name }) => name).join(','),
+        (d, all) =>
+          usersOf(d, all)
+            .map(({ name }) => name)
+            .join(','),
       ),
       field(
         'devnos_using_dev',
@@ -170,7 +201,13 @@ const sections: readonly Section[] = [
     title: 'Mapped Device Name Components Fields',
     group: 'splitname_all',
     fields: [
-      field('subsystem', 'Subsys', 6, 'Userspace subsystem responsible for this device.', subsystem),
+      field(
+        'subsystem',
+        'Subsys',
+        6,
+        'Userspace subsystem responsible for this device.',
+        subsystem,
+      ),
       field('vg_name', 'VG', 4, 'LVM Volume Group name.', (d) => lvmPart(d, 0)),
       field('lv_name', 'LV', 4, 'LVM Logical Volume name.', (d) => lvmPart(d, 1)),
       field('lv_layer', 'LVLayer', 7, 'LVM device layer.', (d) => lvmPart(d, 2)),
@@ -210,7 +247,9 @@ function chooseFields(text: string): Field[] {
     });
 }
 
-/** Prints `devices` in the columns that the options choose; `all` are those that may refer to them. */
+/**
+ * Prints `devices` in the columns that the options choose; `all` are those that may refer to them.
+ */
 export function printReport(
   options: Options,
   devices: readonly DeviceInfo[],
@@ -227,7 +266,9 @@ export function printReport(
   if (options.has('rows')) {
     fields.forEach((f, i) => {
       const heading = noHeadings ? [] : [f.heading.trim()];
-      print([...heading, ...rows.map((row) => String(row[i]))].join(options.get('separator') ?? ' '));
+      print(
+        [...heading, ...rows.map((row) => String(row[i]))].join(options.get('separator') ?? ' '),
+      );
     });
     return;
   }
@@ -258,11 +299,7 @@ function printPadded(fields: readonly Field[], rows: readonly Cell[][]): void {
   }
 }
 
-function printPrefixed(
-  options: Options,
-  fields: readonly Field[],
-  rows: readonly Cell[][],
-): void {
+function printPrefixed(options: Options, fields: readonly Field[], rows: readonly Cell[][]): void {
   const separator = options.get('separator') ?? (options.has('noheadings') ? ':' : ' ');
   if (!options.has('noheadings')) {
     print(fields.map(({ heading }) => heading.trim()).join(separator));

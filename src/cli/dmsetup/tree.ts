@@ -12,7 +12,9 @@ interface Node {
   readonly children: Node[];
 }
 
-/** How branches are drawn: to a child that is not the last, to the last, and past one that is not. */
+/**
+ * How branches are drawn: to a child that is not the last, to the last, and past one that is not.
+ */
 interface Style {
   readonly tee: string;
   readonly corner: string;
@@ -99,7 +101,9 @@ function defaultStyle(): string {
 }
 
 function label({ key, info, blkdevname }: Node, options: ReadonlySet<string>): string {
-  const name = options.has('blkdevname') ? `<${info === null ? blkdevname : `dm-${info.minor}`}> ` : '';
+  const name = options.has('blkdevname')
+    ? `<${info === null ? blkdevname : `dm-${info.minor}`}> `
+    : '';
   if (info === null) return name === '' ? ` (${key})` : `${name}(${key})`;
   const extra = [
     options.has('active') ? (info.suspended ? 'SUSPENDED' : 'ACTIVE') : null,

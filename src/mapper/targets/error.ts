@@ -1,5 +1,6 @@
 /**
- * error: every read and write fails (spec: dm-core, 9.2). Answers to the error target in dm-target.c.
+ * error: every read and write fails (spec: dm-core, 9.2). Answers to the error target in
+ * dm-target.c.
  */
 import type { Bio } from '../../block/bio.ts';
 import { MapResult, Target, type TargetType } from '../target.ts';

@@ -7,24 +7,13 @@ import type { Bio } from '../../block/bio.ts';
 import type { BlockDevice, ExtentVisitor } from '../../block/device.ts';
 import {
   MapResult,
+  openDevice,
   Target,
   type StatusKind,
   type TargetContext,
   type TargetType,
   type UsedDevice,
 } from '../target.ts';
-
-/** Opens a small target's device: whatever is wrong with it, the kernel says the same. */
-export function lookupDevice(context: TargetContext, reference: string): UsedDevice {
-  try {
-    return context.getDevice(reference, context.readOnly);
-  } catch (error) {
-    if (error instanceof DmError) {
-      throw new DmError(error.errno, 'Device lookup failed', { cause: error });
-    }
-    throw error;
-  }
-}
 
 /** As BlockDevice.blockStatus, saying whether the visitor wants more. */
 export function deviceStatus(
@@ -92,6 +81,10 @@ export const linear: TargetType = {
     }
     const start = parseU64(offset);
     if (start === undefined) throw new DmError('EINVAL', 'Invalid device sector');
-    return new LinearTarget(context, lookupDevice(context, reference), start);
+    return new LinearTarget(
+      context,
+      openDevice(context, reference, context.readOnly, 'Device lookup failed'),
+      start,
+    );
   },
 };

@@ -2,7 +2,8 @@
  * striped: chunks laid out over several devices in turn (spec: dm-core, 9.3).
  * Answers to drivers/md/dm-stripe.c.
  *
- *   chunk k = floor(s / chunk) lives on stripe k mod n at offset + floor(k / n) * chunk + s mod chunk
+ *   chunk k = floor(s / chunk) lives on stripe k mod n at offset + floor(k / n) * chunk + s mod
+ *   chunk
  */
 import { DmError } from '../../base/error.ts';
 import { errno } from '../../base/errno.ts';
@@ -11,6 +12,7 @@ import { BioOp, type Bio } from '../../block/bio.ts';
 import type { ExtentVisitor, Limits } from '../../block/device.ts';
 import {
   MapResult,
+  openDevice,
   Target,
   type StatusKind,
   type TargetContext,
@@ -141,7 +143,7 @@ class StripedTarget extends Target {
   }
 
   override readSync(sector: number, nrSectors: number, data: Uint8Array, offset: number): number {
-    for (let done = 0; done < nrSectors; ) {
+    for (let done = 0; done < nrSectors;) {
       const n = this.#pieceAt(sector + done, nrSectors - done);
       const { device } = this.#stripe(this.#place.stripe).used;
       const at = offset + done * SECTOR_SIZE;
@@ -153,7 +155,7 @@ class StripedTarget extends Target {
   }
 
   override blockStatus(sector: number, nrSectors: number, visit: ExtentVisitor): boolean {
-    for (let done = 0; done < nrSectors; ) {
+    for (let done = 0; done < nrSectors;) {
       const n = this.#pieceAt(sector + done, nrSectors - done);
       const { device } = this.#stripe(this.#place.stripe).used;
       if (!deviceStatus(device, this.#place.sector, n, visit)) return false;
@@ -201,15 +203,8 @@ export const striped: TargetType = {
 };
 
 function parseStripe(context: TargetContext, reference: string, offset: string): Stripe {
-  const refuse = (name: DmError['errno']): DmError => {
-    return new DmError(name, "Couldn't parse stripe destination");
-  };
+  const complaint = "Couldn't parse stripe destination";
   const start = parseU64(offset);
-  if (start === undefined) throw refuse('EINVAL');
-  try {
-    return { used: context.getDevice(reference, context.readOnly), start, errors: 0 };
-  } catch (error) {
-    if (error instanceof DmError) throw refuse(error.errno);
-    throw error;
-  }
+  if (start === undefined) throw new DmError('EINVAL', complaint);
+  return { used: openDevice(context, reference, context.readOnly, complaint), start, errors: 0 };
 }

@@ -2,10 +2,10 @@
  * BTree: a B+-tree of one level with u64 keys: creation and reading.
  * Answers to drivers/md/persistent-data/dm-btree.c (spec: persistent-data, 4). Hot path: `lookup`.
  *
- * A tree is named by its root block, which the caller stores; what changes a tree returns its new root.
- * Changing is in insert.ts, remove.ts and delete.ts. Multi-level trees are trees whose values are roots.
- * Damage that the kernel does not look for (a leaf of another value size, a path deeper than
- * DEPTH_MAX) is EILSEQ here: nothing loops and nothing is misread.
+ * A tree is named by its root block, which the caller stores; what changes a tree returns its new
+ * root. Changing is in insert.ts, remove.ts and delete.ts. Multi-level trees are trees whose values
+ * are roots. Damage that the kernel does not look for (a leaf of another value size, a path deeper
+ * than DEPTH_MAX) is EILSEQ here: nothing loops and nothing is misread.
  */
 import { DmError } from '../../base/error.ts';
 import type { ReadView } from '../../base/struct.ts';
@@ -28,7 +28,9 @@ import { blockNrAt, type ValueType } from './value-type.ts';
 /** Levels of nodes that a walk follows; a tree of all 2^64 keys has fewer. */
 export const DEPTH_MAX = 16;
 
-/** A found entry; owned by the caller of a lookup and filled by it; valid until the tree changes. */
+/**
+ * A found entry; owned by the caller of a lookup and filled by it; valid until the tree changes.
+ */
 export interface Entry {
   key: number;
   view: ReadView;
@@ -38,6 +40,7 @@ export interface Entry {
 
 const NO_VIEW: ReadView = new DataView(new ArrayBuffer(0));
 
+/** An entry for lookups to fill. */
 export function makeEntry(): Entry {
   return { key: 0, view: NO_VIEW, offset: 0 };
 }
@@ -139,10 +142,12 @@ export function checkValueSize(leaf: ReadBlock, wanted: number): void {
   throw new DmError('EILSEQ', text);
 }
 
+/** A path that is longer than any tree is deep: the nodes form a loop. */
 export function tooDeep(blocknr: BlockNr): DmError {
   return new DmError('EILSEQ', `btree: more than ${DEPTH_MAX} levels below block ${blocknr}`);
 }
 
+/** An internal node that leads nowhere. */
 export function emptyInternalNode(node: ReadBlock): DmError {
   return new DmError('EILSEQ', `btree: internal node ${node.blocknr} has no entries`);
 }

@@ -1,15 +1,23 @@
 /**
- * Reading a one-level tree in key order: a walk over a range, and a cursor that moves an entry at a time
- * (spec: persistent-data, 4.11). Answers to dm_btree_walk and dm_btree_cursor.
+ * Reading a one-level tree in key order: a walk over a range, and a cursor that moves an entry at a
+ * time (spec: persistent-data, 4.11). Answers to dm_btree_walk and dm_btree_cursor.
  *
- * Both stay right only as long as the tree does not change. They keep block numbers, not blocks, so a
- * long walk does not fill the cache's memory.
+ * Both stay right only as long as the tree does not change. They keep block numbers, not blocks, so
+ * a long walk does not fill the cache's memory.
  */
 import { assert } from '../../base/error.ts';
 import type { ReadView } from '../../base/struct.ts';
 import type { BlockNr } from '../block.ts';
 import { checkValueSize, DEPTH_MAX, tooDeep, type BTree } from './btree.ts';
-import { isLeaf, keyAt, lowerBound, nodeValidator, nrEntriesOf, upperBound, valueOffset } from './node.ts';
+import {
+  isLeaf,
+  keyAt,
+  lowerBound,
+  nodeValidator,
+  nrEntriesOf,
+  upperBound,
+  valueOffset,
+} from './node.ts';
 import { blockNrAt } from './value-type.ts';
 
 interface Frame {
@@ -77,7 +85,10 @@ export class Cursor {
     }
   }
 
-  /** Leaves nodes that are used up and goes down into the next ones, until on an entry or at the end. */
+  /**
+   * Leaves nodes that are used up and goes down into the next ones, until on an entry or at the
+   * end.
+   */
   #settle(): void {
     const { tm } = this.#tree;
     tm.blocks.newOperation();

@@ -14,8 +14,8 @@ interface Frame {
 }
 
 /**
- * Drops one reference to the tree at `root`. Where it was the last, the subtrees and values below are
- * dropped too, depth first; a block with other references keeps all that it refers to.
+ * Drops one reference to the tree at `root`. Where it was the last, the subtrees and values below
+ * are dropped too, depth first; a block with other references keeps all that it refers to.
  */
 export function deleteTree(tree: BTree, root: BlockNr): void {
   const { tm } = tree;

@@ -1,8 +1,8 @@
 /**
- * B-tree insertion: on the way down every node is shadowed, and made non-full before it is entered, so
- * that a split never has to go back up (spec: persistent-data, 4.7).
- * Answers to dm_btree_insert and its helpers in dm-btree.c. The shapes and the order of allocations are
- * the kernel's, to the block.
+ * B-tree insertion: on the way down every node is shadowed, and made non-full before it is entered,
+ * so that a split never has to go back up (spec: persistent-data, 4.7).
+ * Answers to dm_btree_insert and its helpers in dm-btree.c. The shapes and the order of allocations
+ * are the kernel's, to the block.
  */
 import type { WriteView } from '../../base/struct.ts';
 import type { BlockNr, WriteBlock } from '../block.ts';
@@ -43,8 +43,8 @@ export interface Place {
 }
 
 /**
- * Walks to where `key` is or belongs, with all of the path shadowed and room in the leaf. If the key is
- * missing, nothing is inserted yet: its place is after `index`.
+ * Walks to where `key` is or belongs, with all of the path shadowed and room in the leaf. If the
+ * key is missing, nothing is inserted yet: its place is after `index`.
  */
 export function descend(tree: BTree, root: BlockNr, key: number): Place {
   const top = shadowNode(tree, root);
@@ -84,8 +84,8 @@ export function makeValue(size: number): Value & { readonly view: DataView } {
 }
 
 /**
- * Inserts or overwrites `key`. An overwritten value gives its reference up, unless the value type says
- * that both are equal. The caller hands over the reference that the new value stands for.
+ * Inserts or overwrites `key`. An overwritten value gives its reference up, unless the value type
+ * says that both are equal. The caller hands over the reference that the new value stands for.
  */
 export function insert(
   tree: BTree,

@@ -1,6 +1,6 @@
 /**
- * Multi-level trees: trees whose values, in all levels but the last, are the roots of the next level
- * (spec: persistent-data, 4.3). Answers to dm_btree_info.levels.
+ * Multi-level trees: trees whose values, in all levels but the last, are the roots of the next
+ * level (spec: persistent-data, 4.3). Answers to dm_btree_info.levels.
  *
  * `trees[level]` gives the value type of each level. Keys are one number a level.
  */
@@ -32,9 +32,9 @@ export function lookupNested(
 }
 
 /**
- * Inserts or overwrites; a missing subtree is made. The root of each lower level is shadowed and its
- * number written straight into the leaf above, which the walk has made writable: a reference moves, no
- * count changes.
+ * Inserts or overwrites; a missing subtree is made. The root of each lower level is shadowed and
+ * its number written straight into the leaf above, which the walk has made writable: a reference
+ * moves, no count changes.
  */
 export function insertNested(
   trees: readonly BTree[],

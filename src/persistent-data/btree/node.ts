@@ -58,22 +58,27 @@ export const nodeValidator = makeValidator({
 
 // --- reading; hot path
 
+/** Entries in use. */
 export function nrEntriesOf(view: ReadView): number {
   return nodeHeader.nrEntries.get(view, 0);
 }
 
+/** Entries that fit. */
 export function maxEntriesOf(view: ReadView): number {
   return nodeHeader.maxEntries.get(view, 0);
 }
 
+/** Bytes of a value. */
 export function valueSizeOf(view: ReadView): number {
   return nodeHeader.valueSize.get(view, 0);
 }
 
+/** Whether the node holds values, not children. */
 export function isLeaf(view: ReadView): boolean {
   return (nodeHeader.flags.get(view, 0) & LEAF_NODE) !== 0;
 }
 
+/** Whether no further entry fits. */
 export function isFull(view: ReadView): boolean {
   return nrEntriesOf(view) === maxEntriesOf(view);
 }
@@ -108,10 +113,12 @@ export function upperBound(view: ReadView, key: number): number {
 
 // --- writing
 
+/** Sets the number of entries in use. */
 export function setNrEntries(view: WriteView, n: number): void {
   nodeHeader.nrEntries.set(view, 0, n);
 }
 
+/** Sets key `index`. */
 export function setKey(view: WriteView, index: number, key: number): void {
   setLe64(view, KEYS_OFFSET + index * KEY_SIZE, key);
 }

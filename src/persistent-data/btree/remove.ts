@@ -1,7 +1,8 @@
 /**
- * B-tree removal: on the way down every node is shadowed and the children around the key are rebalanced
- * before one is entered, so that it can always lose an entry (spec: persistent-data, 4.8 and 4.9).
- * Answers to drivers/md/persistent-data/dm-btree-remove.c. Shapes and order are the kernel's.
+ * B-tree removal: on the way down every node is shadowed and the children around the key are
+ * rebalanced before one is entered, so that it can always lose an entry (spec: persistent-data, 4.8
+ * and 4.9). Answers to drivers/md/persistent-data/dm-btree-remove.c. Shapes and order are the
+ * kernel's.
  */
 import { DmError } from '../../base/error.ts';
 import type { BlockNr, WriteBlock } from '../block.ts';
@@ -30,8 +31,8 @@ export interface LeafPlace {
 }
 
 /**
- * Walks to the leaf that covers `key`, with all of the path shadowed and rebalanced. The leaf is null if
- * every key of some node on the way is above `key`.
+ * Walks to the leaf that covers `key`, with all of the path shadowed and rebalanced. The leaf is
+ * null if every key of some node on the way is above `key`.
  */
 export function descendToRemove(
   tree: BTree,
@@ -80,8 +81,8 @@ function removeAt(tree: BTree, leaf: WriteBlock, index: number): void {
 }
 
 /**
- * Removes entries from the key `begin` on, up to `end` (not included), as far as single removals reach;
- * it may stop early at a gap. Returns the new root and how many went.
+ * Removes entries from the key `begin` on, up to `end` (not included), as far as single removals
+ * reach; it may stop early at a gap. Returns the new root and how many went.
  */
 export function removeLeaves(
   tree: BTree,

@@ -1,6 +1,6 @@
 /**
- * Shadowing of B-tree nodes: a writable copy, with the references of what it points to counted once more
- * if the node was shared (spec: persistent-data, 4.6 and 5.2).
+ * Shadowing of B-tree nodes: a writable copy, with the references of what it points to counted once
+ * more if the node was shared (spec: persistent-data, 4.6 and 5.2).
  */
 import type { BlockNr, WriteBlock } from '../block.ts';
 import { blockNrValueType, blockNrAt, type ValueType } from './value-type.ts';

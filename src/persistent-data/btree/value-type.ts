@@ -13,7 +13,9 @@ export interface ValueType {
   inc(view: ReadView, offset: number, count: number): void;
   /** These `count` values are removed or overwritten: each gives one reference up. */
   dec(view: ReadView, offset: number, count: number): void;
-  /** Whether two values refer to the same thing, so that overwriting one by the other drops nothing. */
+  /**
+   * Whether two values refer to the same thing, so that overwriting one by the other drops nothing.
+   */
   equal(a: ReadView, aOffset: number, b: ReadView, bOffset: number): boolean;
 }
 

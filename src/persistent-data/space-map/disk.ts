@@ -2,8 +2,8 @@
  * Disk space map: reference counts of the data device.
  * Answers to drivers/md/persistent-data/dm-space-map-disk.c (spec: persistent-data, 6 and 7.1).
  *
- * Invariant: a block freed in this transaction is not handed out again before commit, so the committed
- *   mappings never show another block's data after a crash.
+ * Invariant: a block freed in this transaction is not handed out again before commit, so the
+ *   committed mappings never show another block's data after a crash.
  * Does not: allocate metadata for itself except through the transaction manager.
  */
 import { DmError } from '../../base/error.ts';
@@ -63,7 +63,9 @@ export class DiskSpaceMap implements SpaceMap<DataBlock> {
     return this.#old.nrBlocks;
   }
 
-  /** Blocks freed since the last commit count as free at once, though they cannot be had before it. */
+  /**
+   * Blocks freed since the last commit count as free at once, though they cannot be had before it.
+   */
   get nrFree(): number {
     return this.#old.nrBlocks - this.#map.nrAllocated;
   }
@@ -89,8 +91,8 @@ export class DiskSpaceMap implements SpaceMap<DataBlock> {
   }
 
   /**
-   * Finds a block that is free now, was free at the last commit and is not in `skip`, without taking it;
-   * the next search begins behind it. Throws ENOSPC.
+   * Finds a block that is free now, was free at the last commit and is not in `skip`, without
+   * taking it; the next search begins behind it. Throws ENOSPC.
    */
   findFree(skip?: BlockFilter): DataBlock {
     let found = this.#map.findCommonFree(this.#old, this.#begin, this.#map.nrBlocks, skip);

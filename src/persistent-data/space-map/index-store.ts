@@ -1,7 +1,8 @@
 /**
  * Where a space map keeps its index entries, one per bitmap block. Two stores stand behind one
- * interface: a single block held in memory (metadata map), and a B-tree behind a small write-back cache
- * (disk map). Answers to the load_ie, save_ie, ... members of struct ll_disk (spec: persistent-data, 7).
+ * interface: a single block held in memory (metadata map), and a B-tree behind a small write-back
+ * cache (disk map). Answers to the load_ie, save_ie, ... members of struct ll_disk (spec:
+ * persistent-data, 7).
  */
 import { assert } from '../../base/error.ts';
 import { asBlockNr, type BlockNr } from '../block.ts';
@@ -148,7 +149,10 @@ export class TreeIndexStore implements IndexStore {
   }
 
   snapshot(): IndexStore {
-    assert(this.#slots.every((slot) => slot?.dirty !== true), 'a store is committed, then copied');
+    assert(
+      this.#slots.every((slot) => slot?.dirty !== true),
+      'a store is committed, then copied',
+    );
     const copy = new TreeIndexStore(this.#tree, this.#root);
     for (const [i, slot] of this.#slots.entries()) {
       if (slot !== undefined) copy.#slots[i] = { ...slot };

@@ -7,7 +7,10 @@ import { bytes, le32, le64, struct } from '../../base/struct.ts';
 import type { ReadView, WriteView } from '../../base/struct.ts';
 import { makeValidator, SALT } from '../validator.ts';
 
-/** 32 bytes in the owner's superblock, which reserves ROOT_AREA_BYTES; the rest is zero when we write. */
+/**
+ * 32 bytes in the owner's superblock, which reserves ROOT_AREA_BYTES; the rest is zero when we
+ * write.
+ */
 export const smRoot = struct(32, {
   nrBlocks: le64,
   nrAllocated: le64,
@@ -75,20 +78,22 @@ export interface IndexEntry {
   noneFreeBefore: number;
 }
 
+/** Reads an index entry into `out`. */
 export function readIndexEntry(view: ReadView, offset: number, out: IndexEntry): void {
   out.blocknr = indexEntry.blocknr.get(view, offset);
   out.nrFree = indexEntry.nrFree.get(view, offset);
   out.noneFreeBefore = indexEntry.noneFreeBefore.get(view, offset);
 }
 
+/** Writes an index entry. */
 export function writeIndexEntry(view: WriteView, offset: number, entry: IndexEntry): void {
   indexEntry.blocknr.set(view, offset, entry.blocknr);
   indexEntry.nrFree.set(view, offset, entry.nrFree);
   indexEntry.noneFreeBefore.set(view, offset, entry.noneFreeBefore);
 }
 
-// Counts in a bitmap. Entry e is two bits at 2*(e mod 4) of byte e div 4 after the header. The order of
-// the two bits is reversed: the lower-numbered bit is the high-order bit of the value.
+// Counts in a bitmap. Entry e is two bits at 2*(e mod 4) of byte e div 4 after the header. The
+// order of the two bits is reversed: the lower-numbered bit is the high-order bit of the value.
 //   count  0    1    2    3 or more (then the overflow tree has it)
 //   raw    0    2    1    3
 

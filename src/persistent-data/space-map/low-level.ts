@@ -1,7 +1,7 @@
 /**
- * What both kinds of space map share: counts in bitmap blocks, found through an index store, with an
- * overflow tree for counts of three and more. Answers to drivers/md/persistent-data/dm-space-map-common.c
- * and struct ll_disk (spec: persistent-data, 6).
+ * What both kinds of space map share: counts in bitmap blocks, found through an index store, with
+ * an overflow tree for counts of three and more. Answers to
+ * drivers/md/persistent-data/dm-space-map-common.c and struct ll_disk (spec: persistent-data, 6).
  *
  * Invariant: nrAllocated is the number of blocks whose count is above zero; the overflow tree holds
  *   exactly the blocks whose bitmap entry is 3.
@@ -141,8 +141,8 @@ export class LowLevelMap {
   }
 
   /**
-   * The first block in `[begin, end)` that is free here, was free in `old`, and that `skip` does not
-   * have; -1 if there is none.
+   * The first block in `[begin, end)` that is free here, was free in `old`, and that `skip` does
+   * not have; -1 if there is none.
    */
   findCommonFree(old: OldView, begin: number, end: number, skip?: BlockFilter): number {
     for (let b = begin; b < end; b++) {

@@ -1,13 +1,15 @@
 /**
  * Metadata space map: reference counts of the metadata device, whose own blocks lie on that device.
- * Answers to drivers/md/persistent-data/dm-space-map-metadata.c (spec: persistent-data, 7.2 to 7.7).
+ * Answers to drivers/md/persistent-data/dm-space-map-metadata.c (spec: persistent-data, 7.2 to
+ * 7.7).
  *
- * Changing a count may shadow a bitmap or an overflow node, which changes counts again. So changes asked
- * for while one is under way are put in a queue, applied by the outermost one before it ends; reading a
- * count adds what is queued. It terminates because a bitmap is shadowed only once per transaction.
+ * Changing a count may shadow a bitmap or an overflow node, which changes counts again. So changes
+ * asked for while one is under way are put in a queue, applied by the outermost one before it ends;
+ * reading a count adds what is queued. It terminates because a bitmap is shadowed only once per
+ * transaction.
  *
- * Invariants: outside of a call the queue is empty; a block freed in this transaction is not handed out
- *   again before commit.
+ * Invariants: outside of a call the queue is empty; a block freed in this transaction is not handed
+ *   out again before commit.
  */
 import { DmError } from '../../base/error.ts';
 import type { ReadView, WriteView } from '../../base/struct.ts';
@@ -45,7 +47,9 @@ export class MetadataSpaceMap implements SpaceMap<BlockNr> {
   #depth = 0;
   readonly #pending: Pending[] = [];
   #threshold: Threshold | null = null;
-  /** While the map makes itself: blocks are handed out in order from `#begin`, counts are queued. */
+  /**
+   * While the map makes itself: blocks are handed out in order from `#begin`, counts are queued.
+   */
   #bootstrapEnd: number | null = null;
 
   private constructor(tm: TransactionManager) {
@@ -56,7 +60,9 @@ export class MetadataSpaceMap implements SpaceMap<BlockNr> {
     tm.attach(this);
   }
 
-  /** Formats: a map of `nrBlocks` blocks (at most METADATA_BLOCKS_MAX) whose own are counted (7.5). */
+  /**
+   * Formats: a map of `nrBlocks` blocks (at most METADATA_BLOCKS_MAX) whose own are counted (7.5).
+   */
   static create(tm: TransactionManager, nrBlocks: number): MetadataSpaceMap {
     const sm = new MetadataSpaceMap(tm);
     const n = Math.min(nrBlocks, METADATA_BLOCKS_MAX);
@@ -93,7 +99,10 @@ export class MetadataSpaceMap implements SpaceMap<BlockNr> {
     return this.#old.nrBlocks - this.#old.nrAllocated - this.#allocated;
   }
 
-  /** Calls `reached` whenever an allocation leaves `blocks` or fewer free and the one before did not. */
+  /**
+   * Calls `reached` whenever an allocation leaves `blocks` or fewer free and the one before did
+   * not.
+   */
   setThreshold(blocks: number, reached: () => void): void {
     this.#threshold = { blocks, reached, below: false };
   }
@@ -123,7 +132,8 @@ export class MetadataSpaceMap implements SpaceMap<BlockNr> {
     if (found < 0) found = this.#map.findCommonFree(this.#old, 0, this.#begin);
     if (found < 0) throw this.#noSpace();
     this.#begin = found + 1;
-    // Nested, the block is not marked yet; it is not found again because the search begins behind it.
+    // Nested, the block is not marked yet; it is not found again because the search begins behind
+    // it.
     this.#change(1, found, found + 1);
     this.#allocated++;
     this.#checkThreshold();
@@ -199,7 +209,9 @@ export class MetadataSpaceMap implements SpaceMap<BlockNr> {
     }
   }
 
-  /** Applies the queue in order; applying may append. An entry counts as queued until it is applied. */
+  /**
+   * Applies the queue in order; applying may append. An entry counts as queued until it is applied.
+   */
   #applyAllPending(): void {
     for (let op = this.#pending[0]; op !== undefined; op = this.#pending[0]) {
       this.#apply(op.delta, op.begin, op.end);

@@ -14,11 +14,17 @@ export interface SpaceMap<Nr extends number> {
   /** Whether the count is above one; cheaper than `count`, and may err to yes (see each map). */
   countIsMoreThanOne(block: Nr): boolean;
 
-  /** Add or take one reference of each block in `[begin, end)`. Taking one from a free block is EINVAL. */
+  /**
+   * Add or take one reference of each block in `[begin, end)`. Taking one from a free block is
+   * EINVAL.
+   */
   inc(begin: number, end: number): void;
   dec(begin: number, end: number): void;
 
-  /** Allocates a block that is free now and was free at the last commit; its count is 1. Throws ENOSPC. */
+  /**
+   * Allocates a block that is free now and was free at the last commit; its count is 1. Throws
+   * ENOSPC.
+   */
   newBlock(): Nr;
 
   /** Writes what is only in memory into the map's own blocks; the new state becomes the old one. */

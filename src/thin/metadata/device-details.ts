@@ -24,6 +24,7 @@ export interface DeviceDetails {
   snapshottedTime: number;
 }
 
+/** Reads a record. */
 export function readDetails(view: ReadView, offset: number): DeviceDetails {
   return {
     mappedBlocks: deviceDetails.mappedBlocks.get(view, offset),
@@ -33,6 +34,7 @@ export function readDetails(view: ReadView, offset: number): DeviceDetails {
   };
 }
 
+/** Writes a record. */
 export function writeDetails(view: WriteView, offset: number, details: DeviceDetails): void {
   deviceDetails.mappedBlocks.set(view, offset, details.mappedBlocks);
   deviceDetails.transactionId.setBig(view, offset, details.transactionId);

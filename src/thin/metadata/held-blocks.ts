@@ -1,9 +1,11 @@
 /**
- * HeldBlocks: data blocks that are free in the space map but must not be handed out now: reserved for a
- * mapping whose data is being prepared, or freed while their discard is still on the way to the disk.
+ * HeldBlocks: data blocks that are free in the space map but must not be handed out now: reserved
+ * for a mapping whose data is being prepared, or freed while their discard is still on the way to
+ * the disk.
  *
- * In memory only: after a crash the blocks are simply free. (The kernel raises their counts instead,
- * which leaks them if the machine dies before they are lowered again; see docs/differences.md.)
+ * In memory only: after a crash the blocks are simply free. (The kernel raises their counts
+ * instead, which leaks them if the machine dies before they are lowered again; see
+ * docs/differences.md.)
  */
 import { assert } from '../../base/error.ts';
 

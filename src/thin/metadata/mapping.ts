@@ -17,16 +17,19 @@ export const MAPPING_SIZE = 8;
 /** Data block numbers have 40 bits. */
 export const DATA_BLOCKS_MAX = 2 ** 40;
 
+/** The data block of a mapping. */
 export function dataBlockAt(view: ReadView, offset: number): DataBlock {
   const low = view.getUint32(offset, true);
   const high = view.getUint32(offset + 4, true);
   return asDataBlock(high * 0x100 + (low >>> 24));
 }
 
+/** The low 24 bits of the pool time at which a mapping was made. */
 export function timeAt(view: ReadView, offset: number): number {
   return view.getUint32(offset, true) & 0xff_ffff;
 }
 
+/** Writes a mapping. */
 export function setMapping(view: WriteView, offset: number, block: DataBlock, time: number): void {
   view.setUint32(offset, (((block & 0xff) << 24) | (time & 0xff_ffff)) >>> 0, true);
   view.setUint32(offset + 4, Math.floor(block / 0x100), true);

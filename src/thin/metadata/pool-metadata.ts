@@ -2,9 +2,10 @@
  * PoolMetadata: a thin pool's metadata, its transactions, and every operation on them.
  * Answers to drivers/md/dm-thin-metadata.c and struct dm_pool_metadata (spec: thin, 1).
  *
- * Operations are synchronous; `commit` is not, and nothing may change while it runs: callers wait for
- * `whenIdle`. An operation that fails half-way throws MetadataOperationError: the transaction must then
- * be aborted. Errors of use (EEXIST, ENODATA, EBUSY, EINVAL) come before anything is changed.
+ * Operations are synchronous; `commit` is not, and nothing may change while it runs: callers wait
+ * for `whenIdle`. An operation that fails half-way throws MetadataOperationError: the transaction
+ * must then be aborted. Errors of use (EEXIST, ENODATA, EBUSY, EINVAL) come before anything is
+ * changed.
  *
  * What a crash leaves: exactly the state of the last commit.
  * Invariants: a device that exists has an entry in both trees; held blocks are free in the space
@@ -45,7 +46,10 @@ import { ThinDevice, type MappedRun, type Mapping } from './thin-device.ts';
 /** The most metadata blocks kept for commits (spec: thin, 1.8). */
 const RESERVE_BLOCKS_MAX = 4096;
 
-/** An operation failed half-way; `operation` is the kernel's name of it. The transaction must be aborted. */
+/**
+ * An operation failed half-way; `operation` is the kernel's name of it. The transaction must be
+ * aborted.
+ */
 export class MetadataOperationError extends DmError {
   readonly operation: string;
   constructor(operation: string, cause: DmError) {
@@ -241,7 +245,9 @@ export class PoolMetadata {
     return this.#structures;
   }
 
-  /** Goes on with another handle of the same metadata device: tables open it with different access. */
+  /**
+   * Goes on with another handle of the same metadata device: tables open it with different access.
+   */
   setDevice(device: BlockDevice): void {
     this.#blocks.device = device;
   }
@@ -269,8 +275,8 @@ export class PoolMetadata {
   }
 
   /**
-   * Makes all changes durable: data device flushed, then metadata, then the superblock. Does nothing if
-   * nothing was ever changed. Rejects with MetadataOperationError.
+   * Makes all changes durable: data device flushed, then metadata, then the superblock. Does
+   * nothing if nothing was ever changed. Rejects with MetadataOperationError.
    */
   commit(): Promise<void> {
     assert(this.#committing === null, 'one commit at a time');
@@ -292,7 +298,8 @@ export class PoolMetadata {
       await s.tm.preCommit();
       await s.tm.commit(() => this.#writeSuperblock(s));
     } catch (error) {
-      if (error instanceof DmError) throw new MetadataOperationError('dm_pool_commit_metadata', error);
+      if (error instanceof DmError)
+        throw new MetadataOperationError('dm_pool_commit_metadata', error);
       throw error;
     }
     this.#changedSinceCommit = false;
@@ -336,8 +343,8 @@ export class PoolMetadata {
   }
 
   /**
-   * Throws the transaction away: the state is that of the last commit again. Open devices remember that
-   * they lost changes. Throws DmError if the superblock cannot be read.
+   * Throws the transaction away: the state is that of the last commit again. Open devices remember
+   * that they lost changes. Throws DmError if the superblock cannot be read.
    */
   abort(): void {
     this.#blocks.reset();
@@ -385,8 +392,8 @@ export class PoolMetadata {
   }
 
   /**
-   * Sets NEEDS_CHECK in memory and tries to write it at once, whatever the state of the transaction;
-   * resolves when that is done or has failed. Throws if block 0 cannot be changed.
+   * Sets NEEDS_CHECK in memory and tries to write it at once, whatever the state of the
+   * transaction; resolves when that is done or has failed. Throws if block 0 cannot be changed.
    */
   setNeedsCheck(): Promise<void> {
     const block = this.#blocks.write(SUPERBLOCK_LOCATION, superblockValidator);
@@ -533,7 +540,9 @@ export class PoolMetadata {
     return device.root;
   }
 
-  /** Finds virtual block `virtBlock`; false if it is not mapped. Throws DmError on damage. Hot path. */
+  /**
+   * Finds virtual block `virtBlock`; false if it is not mapped. Throws DmError on damage. Hot path.
+   */
   lookup(device: ThinDevice, virtBlock: number, out: Mapping): boolean {
     this.#blocks.newOperation();
     const root = this.#rootOf(device);
@@ -551,12 +560,7 @@ export class PoolMetadata {
   }
 
   /** Finds the first mapped block in `[begin, end)`; its number, or undefined. */
-  nextMapped(
-    device: ThinDevice,
-    begin: number,
-    end: number,
-    out: Mapping,
-  ): number | undefined {
+  nextMapped(device: ThinDevice, begin: number, end: number, out: Mapping): number | undefined {
     this.#blocks.newOperation();
     const root = this.#rootOf(device);
     if (root === null) return undefined;
@@ -567,7 +571,9 @@ export class PoolMetadata {
     return key;
   }
 
-  /** The first run of mapped blocks in `[begin, end)` (spec: thin, 1.6); null if nothing is mapped. */
+  /**
+   * The first run of mapped blocks in `[begin, end)` (spec: thin, 1.6); null if nothing is mapped.
+   */
   findRun(device: ThinDevice, begin: number, end: number): MappedRun | null {
     const found = { block: 0, shared: false };
     const first = this.nextMapped(device, begin, end, found);
@@ -589,8 +595,8 @@ export class PoolMetadata {
   }
 
   /**
-   * Maps `virtBlock` to a block got from `reserveDataBlock`, which is then in use. An old mapping gives
-   * its block up.
+   * Maps `virtBlock` to a block got from `reserveDataBlock`, which is then in use. An old mapping
+   * gives its block up.
    */
   insertBlock(device: ThinDevice, virtBlock: number, block: DataBlock): void {
     this.#change('dm_thin_insert_block', (s) => {
@@ -616,7 +622,7 @@ export class PoolMetadata {
       s.tm.inc(root);
       s.root = remove(s.topLevel, s.root, device.id);
       let nrRemoved = 0;
-      for (let from = begin; from < end; ) {
+      for (let from = begin; from < end;) {
         if (!s.bottomLevel.lookupNext(root, from, this.#entry)) break;
         from = this.#entry.key;
         if (from >= end) break;
@@ -669,7 +675,9 @@ export class PoolMetadata {
     return this.#s.dataSm.nrBlocksCommitted;
   }
 
-  /** Data blocks that the space map manages now: ahead of nrDataBlocks until a growth is committed. */
+  /**
+   * Data blocks that the space map manages now: ahead of nrDataBlocks until a growth is committed.
+   */
   get nrDataBlocksManaged(): number {
     return this.#s.dataSm.nrBlocks;
   }
@@ -724,8 +732,8 @@ export class PoolMetadata {
   }
 
   /**
-   * Takes a metadata snapshot (spec: thin, 1.7): EBUSY if there is one. The caller must have committed
-   * just before, and commits afterwards.
+   * Takes a metadata snapshot (spec: thin, 1.7): EBUSY if there is one. The caller must have
+   * committed just before, and commits afterwards.
    */
   reserveMetadataSnap(): void {
     if (this.#heldRoot !== 0) {
@@ -743,7 +751,8 @@ export class PoolMetadata {
 
   /** A copy of the superblock in a block of its own, without space-map roots and held root. */
   #copySuperblock(s: Structures): BlockNr {
-    // As for any block that is to be copied: with a second reference, shadowing leaves the original.
+    // As for any block that is to be copied: with a second reference, shadowing leaves the
+    // original.
     s.tm.inc(SUPERBLOCK_LOCATION);
     const copy = s.tm.shadow(SUPERBLOCK_LOCATION, superblockValidator) as Block;
     superblock.heldRoot.set(copy.view, 0, 0);

@@ -1,7 +1,7 @@
 /**
  * The thin pool's superblock: block 0 of the metadata device (spec: thin, 1.1).
- * Answers to struct thin_disk_superblock. Everything used lies within the first 512 bytes, so that a
- * torn write cannot mix two states.
+ * Answers to struct thin_disk_superblock. Everything used lies within the first 512 bytes, so that
+ * a torn write cannot mix two states.
  */
 import { bytes, le32, le64, struct, type ReadView } from '../../base/struct.ts';
 import { asBlockNr } from '../../persistent-data/block.ts';
@@ -42,9 +42,13 @@ export const MAGIC = 27022010;
 export const VERSION = 2;
 export const METADATA_BLOCK_SIZE_SECTORS = 8;
 
-/** Bit 0 of `flags`: a checker must look before the pool may be written. Set, never cleared, by a pool. */
+/**
+ * Bit 0 of `flags`: a checker must look before the pool may be written. Set, never cleared, by a
+ * pool.
+ */
 export const NEEDS_CHECK = 1;
 
+/** Whether a block has the thin superblock's magic. */
 export function hasThinMagic(view: ReadView): boolean {
   return superblock.magic.getBig(view, 0) === BigInt(MAGIC);
 }

@@ -47,6 +47,7 @@ export interface Mapping {
   shared: boolean;
 }
 
+/** A mapping for lookups to fill. */
 export function makeMapping(): Mapping {
   return { block: 0, shared: false };
 }

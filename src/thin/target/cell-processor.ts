@@ -2,7 +2,8 @@
  * CellProcessor: what becomes of the bio that holds a virtual block, and of those that wait for it.
  * Answers to process_cell and its variants by mode in drivers/md/dm-thin.c (spec: thin, 8.3).
  */
-import { codeOf, DmError } from '../../base/error.ts';
+import type { DmError } from '../../base/error.ts';
+import { codeOf } from '../../base/error.ts';
 import { errno } from '../../base/errno.ts';
 import { BioOp, STATUS_REQUEUE, type Bio } from '../../block/bio.ts';
 import { makeMapping, type Mapping } from '../metadata/thin-device.ts';
@@ -131,8 +132,8 @@ export class CellProcessor {
   }
 
   /**
-   * A data block for the cell's bio. Null if there is none: the bios of the cell have been queued or
-   * failed.
+   * A data block for the cell's bio. Null if there is none: the bios of the cell have been queued
+   * or failed.
    */
   #allocate(
     thin: ThinTarget,

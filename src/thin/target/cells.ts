@@ -2,8 +2,8 @@
  * Cells: ranges of blocks that are held while something is done to them, with the bios that wait.
  * Answers to drivers/md/dm-bio-prison-v1.c (spec: thin, 8.1).
  *
- * A CellSpace is one lock space: the virtual blocks, or the physical blocks, of one thin device. No two
- * held cells of a space overlap. Hot path: `heldAt` on a space where nothing is held.
+ * A CellSpace is one lock space: the virtual blocks, or the physical blocks, of one thin device. No
+ * two held cells of a space overlap. Hot path: `heldAt` on a space where nothing is held.
  */
 import { assert } from '../../base/error.ts';
 import { BioList, type Bio } from '../../block/bio.ts';

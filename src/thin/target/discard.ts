@@ -2,8 +2,8 @@
  * Discards: unmapping of whole blocks, and passing down what nobody else uses.
  * Answers to process_discard_* in drivers/md/dm-thin.c (spec: thin, 9).
  *
- * The virtual range is held for the whole time. Without passdown: wait for the I/O in flight, unmap.
- * With passdown, for each run of blocks contiguous on both sides:
+ * The virtual range is held for the whole time. Without passdown: wait for the I/O in flight,
+ * unmap. With passdown, for each run of blocks contiguous on both sides:
  *
  *   hold the physical range ─► wait for I/O in flight ─► unmap ─► hold the blocks that are free now
  *     ─► discard these on the data device ─► let go of them
@@ -79,7 +79,7 @@ export class Discarder {
   /** Cuts the range into runs; one whose blocks are busy is skipped and stays mapped. */
   #startRuns(job: DiscardJob): void {
     const { thin, cell } = job;
-    for (let from = cell.begin; from < cell.end; ) {
+    for (let from = cell.begin; from < cell.end;) {
       let run: MappedRun | null;
       try {
         run = this.#pool.metadata.findRun(thin.device, from, cell.end);
@@ -162,7 +162,7 @@ export class Discarder {
     const dataEnd = run.dataBegin + (run.end - run.begin);
     const isFree = (block: number): boolean =>
       this.#pool.metadata.isDataBlockFree(asDataBlock(block));
-    for (let begin = run.dataBegin; begin < dataEnd; ) {
+    for (let begin = run.dataBegin; begin < dataEnd;) {
       while (begin < dataEnd && !isFree(begin)) begin++;
       let end = begin;
       while (end < dataEnd && isFree(end)) end++;

@@ -48,7 +48,9 @@ export function parseFeatures(args: readonly string[]): PoolFeatures {
   return features;
 }
 
-/** The features as a table line shows them: count and words, in a fixed order, each with a blank. */
+/**
+ * The features as a table line shows them: count and words, in a fixed order, each with a blank.
+ */
 export function formatFeatures(features: PoolFeatures): string {
   const words = [
     features.zeroNewBlocks ? '' : 'skip_block_zeroing',

@@ -4,7 +4,7 @@
 import type { Registry } from '../../mapper/registry.ts';
 import { PoolTable } from './pool-table.ts';
 import { thinPoolType } from './thin-pool-target.ts';
-import { thinType } from './thin-target.ts';
+import { thinType } from './thin-type.ts';
 
 /** Registers thin and thin-pool, in the kernel's order; returns the table of pools they share. */
 export function registerThin(registry: Registry): PoolTable {

@@ -1,8 +1,8 @@
 /**
  * Pool messages (spec: thin, 4). Answers to pool_message in drivers/md/dm-thin.c.
  *
- * A message is followed by a commit, and fails if that fails: the kernel ignores the commit's result, so
- * that a message can report success for what was rolled back (see docs/differences.md).
+ * A message is followed by a commit, and fails if that fails: the kernel ignores the commit's
+ * result, so that a message can report success for what was rolled back (see docs/differences.md).
  */
 import { DmError } from '../../base/error.ts';
 import { errnoName } from '../../base/errno.ts';

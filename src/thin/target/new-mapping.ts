@@ -1,11 +1,13 @@
 /**
- * NewMapping: a data block on its way into a thin device: its content is prepared, then the mapping is
- * inserted, then the I/O that asked for it goes on.
+ * NewMapping: a data block on its way into a thin device: its content is prepared, then the mapping
+ * is inserted, then the I/O that asked for it goes on.
  * Answers to struct dm_thin_new_mapping (spec: thin, 8.4 and 8.5).
  *
- *   reserved ──zero, copy or overwrite; earlier reads of a shared block──► prepared ──worker──► inserted
+ *   reserved ──zero, copy or overwrite; earlier reads of a shared block──► prepared ──worker──►
+ *   inserted
  *
- * What a crash leaves before the insertion is committed: the old mapping, or none; the block is free.
+ * What a crash leaves before the insertion is committed: the old mapping, or none; the block is
+ * free.
  */
 import type { Bio } from '../../block/bio.ts';
 import type { DataBlock } from '../../persistent-data/space-map/disk.ts';

@@ -2,8 +2,8 @@
  * Pool: what a thin-pool table and all thin targets on it share: metadata, mode, space, commits.
  * Answers to struct pool in drivers/md/dm-thin.c (spec: thin, 6, 7, 10 and 12).
  *
- * Only one thing at a time changes the metadata: the worker, a message, a status or a suspend. While a
- * commit runs nothing changes it; whoever wants to waits first (`metadataIdle`).
+ * Only one thing at a time changes the metadata: the worker, a message, a status or a suspend.
+ * While a commit runs nothing changes it; whoever wants to waits first (`metadataIdle`).
  * Does not: process bios (see worker.ts and the files it uses) or parse tables.
  */
 import type { Clock, Timer } from '../../base/clock.ts';
@@ -239,8 +239,8 @@ export class Pool {
   }
 
   /**
-   * What becomes of a write that needs a new block when there can be none: an errno number to end it
-   * with, or 0 if it is to wait for space.
+   * What becomes of a write that needs a new block when there can be none: an errno number to end
+   * it with, or 0 if it is to wait for space.
    */
   unserviceableStatus(): number {
     if (this.mode !== PoolMode.OUT_OF_DATA_SPACE) return errno.EIO;
@@ -270,8 +270,8 @@ export class Pool {
   }
 
   /**
-   * Commits; resolves to 0 or an errno number. A failed commit has been dealt with: the transaction is
-   * rolled back, the pool read-only or failed.
+   * Commits; resolves to 0 or an errno number. A failed commit has been dealt with: the transaction
+   * is rolled back, the pool read-only or failed.
    */
   async commit(): Promise<number> {
     while (this.metadata.isCommitting) await this.metadataIdle();
@@ -300,7 +300,8 @@ export class Pool {
 
   /**
    * A metadata operation failed half-way: rolls back, sets needs_check, goes read-only (spec: thin,
-   * 12.2). Returns the errno number. Anything but a MetadataOperationError is our bug and passes through.
+   * 12.2). Returns the errno number. Anything but a MetadataOperationError is our bug and passes
+   * through.
    */
   operationFailed(error: unknown): number {
     if (!(error instanceof MetadataOperationError)) throw error;

@@ -1,7 +1,7 @@
 /**
- * Preparing the content of new blocks: by zeroing, copying, or letting a whole-block write through; and
- * inserting the mapping afterwards. Answers to schedule_zero, schedule_copy and process_prepared_mapping
- * in drivers/md/dm-thin.c (spec: thin, 8.4 to 8.6).
+ * Preparing the content of new blocks: by zeroing, copying, or letting a whole-block write through;
+ * and inserting the mapping afterwards. Answers to schedule_zero, schedule_copy and
+ * process_prepared_mapping in drivers/md/dm-thin.c (spec: thin, 8.4 to 8.6).
  */
 import { errno } from '../../base/errno.ts';
 import { BioOp, type Bio } from '../../block/bio.ts';
@@ -24,7 +24,9 @@ export class Preparer {
     this.#prepared = prepared;
   }
 
-  /** A new block without old content: zeroed unless the pool skips that or `bio` writes all of it. */
+  /**
+   * A new block without old content: zeroed unless the pool skips that or `bio` writes all of it.
+   */
   zero(thin: ThinTarget, virtBlock: number, dataBlock: DataBlock, cell: Cell, bio: Bio): void {
     const mapping = new NewMapping(thin, virtBlock, dataBlock, cell, 1);
     if (!this.#pool.features.zeroNewBlocks) this.insert(mapping);
@@ -145,7 +147,9 @@ export class Preparer {
     mapping.thin.failCell(mapping.cell, errno.EIO);
   }
 
-  /** The write is on the disk and mapped; with FUA it is acknowledged after the commit that maps it. */
+  /**
+   * The write is on the disk and mapped; with FUA it is acknowledged after the commit that maps it.
+   */
   #completeOverwrite(thin: ThinTarget, bio: Bio): void {
     if (!thin.triggersCommit(bio)) bio.end(0);
     else if (thin.device.abortedWithChanges) bio.end(errno.EIO);

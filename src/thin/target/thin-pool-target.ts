@@ -8,6 +8,7 @@ import type { Bio } from '../../block/bio.ts';
 import type { BlockDevice, ExtentVisitor, Limits } from '../../block/device.ts';
 import {
   MapResult,
+  openDevice,
   Target,
   type StatusKind,
   type TargetContext,
@@ -284,15 +285,21 @@ async function constructPool(
   context: TargetContext,
   args: readonly string[],
 ): Promise<ThinPoolTarget> {
-  const [metadataWord = '', dataWord = '', sizeWord = '', lowWaterWord = '', ...featureWords] = args;
+  const [metadataWord = '', dataWord = '', sizeWord = '', lowWaterWord = '', ...featureWords] =
+    args;
   if (args.length < 4) throw new DmError('EINVAL', 'Invalid argument count');
   const sameDevice = new DmError('EINVAL', 'Error setting metadata or data device');
   if (metadataWord === dataWord) throw sameDevice;
   const features = parseFeatures(featureWords);
   const readOnly = features.mode === PoolMode.READ_ONLY;
-  const metadata = use(context, metadataWord, readOnly, 'Error opening metadata block device');
+  const metadata = openDevice(
+    context,
+    metadataWord,
+    readOnly,
+    'Error opening metadata block device',
+  );
   warnIfTooLarge(context, metadata.device);
-  const data = use(context, dataWord, false, 'Error getting data device');
+  const data = openDevice(context, dataWord, false, 'Error getting data device');
   // The kernel compares the words only, and would use one device for both.
   if (metadata.identity === data.identity) throw sameDevice;
   const blockSectors = parseU64(sizeWord) ?? 0;
@@ -366,18 +373,4 @@ function registerThreshold(pool: Pool, metadataDevice: BlockDevice): void {
   }
   const threshold = metadataThreshold(metadataDevice);
   pool.metadata.setMetadataThreshold(threshold, () => pool.metadataLow());
-}
-
-function use(
-  context: TargetContext,
-  word: string,
-  readOnly: boolean,
-  complaint: string,
-): UsedDevice {
-  try {
-    return context.getDevice(word, readOnly);
-  } catch (error) {
-    if (error instanceof DmError) throw new DmError(error.errno, complaint, { cause: error });
-    throw error;
-  }
 }

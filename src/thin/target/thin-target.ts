@@ -2,26 +2,28 @@
  * thin: a device of a thin pool, activated. Answers to thin_map and struct thin_c in
  * drivers/md/dm-thin.c (spec: thin, 3, 5.3 and 8). Hot path: `map`, `endIo`.
  *
- * What needs no change of metadata is done at once in `map`: reads, and writes to blocks that are mapped
- * and not shared. The rest holds its virtual block and goes to the pool's worker.
+ * What needs no change of metadata is done at once in `map`: reads, and writes to blocks that are
+ * mapped and not shared. The rest holds its virtual block and goes to the pool's worker.
  * Bios are kept with sectors relative to the target's begin.
  */
-import { codeOf, DmError } from '../../base/error.ts';
+import { codeOf } from '../../base/error.ts';
 import { errno } from '../../base/errno.ts';
-import { parseU64, SECTOR_SIZE } from '../../base/numbers.ts';
+import { SECTOR_SIZE } from '../../base/numbers.ts';
 import { BioList, BioOp, STATUS_REQUEUE, type Bio } from '../../block/bio.ts';
-import { ExtentFlag, type BlockDevice, type ExtentVisitor, type Limits } from '../../block/device.ts';
-import { MappedDevice } from '../../mapper/mapped-device.ts';
+import {
+  ExtentFlag,
+  type BlockDevice,
+  type ExtentVisitor,
+  type Limits,
+} from '../../block/device.ts';
+import type { MappedDevice } from '../../mapper/mapped-device.ts';
 import {
   MapResult,
   Target,
   type StatusKind,
   type TargetContext,
-  type TargetType,
   type UsedDevice,
 } from '../../mapper/target.ts';
-import { deviceStatus } from '../../mapper/targets/linear.ts';
-import { DEVICE_ID_MAX } from '../metadata/device-details.ts';
 import { makeMapping, type Mapping, type ThinDevice } from '../metadata/thin-device.ts';
 import type { Cell } from './cells.ts';
 import type { DeferredEntry } from './deferred-set.ts';
@@ -29,6 +31,7 @@ import type { DiscardWork } from './discard.ts';
 import type { NewMapping } from './new-mapping.ts';
 import type { DeviceCells, Pool } from './pool.ts';
 import type { PoolTable } from './pool-table.ts';
+import { readThinSync, thinBlockStatus } from './thin-reading.ts';
 
 /** Largest discard of a thin device: 16 GiB. */
 const MAX_DISCARD_SECTORS = 2048 * 1024 * 16;
@@ -129,7 +132,9 @@ export class ThinTarget extends Target {
     return MapResult.SUBMITTED;
   }
 
-  /** A read of a shared or an unmapped block: it changes nothing, so it need not go to the worker. */
+  /**
+   * A read of a shared or an unmapped block: it changes nothing, so it need not go to the worker.
+   */
   #mapSpecialRead(bio: Bio, mapped: boolean): MapResult {
     if (!mapped) return this.#mapUnmappedRead(bio);
     const perBio = bio.perBio as ThinBio;
@@ -149,7 +154,9 @@ export class ThinTarget extends Target {
     return MapResult.SUBMITTED;
   }
 
-  /** A flush or FUA bio must wait for a commit iff this device has changes that are not committed. */
+  /**
+   * A flush or FUA bio must wait for a commit iff this device has changes that are not committed.
+   */
   triggersCommit(bio: Bio): boolean {
     const { changedThisTransaction, abortedWithChanges } = this.device;
     return bio.isFlushOrFua && (changedThisTransaction || abortedWithChanges);
@@ -230,7 +237,9 @@ export class ThinTarget extends Target {
 
   // --- cells and lists
 
-  /** Holds the virtual block of `bio` for it; null if it has joined the cell that holds it already. */
+  /**
+   * Holds the virtual block of `bio` for it; null if it has joined the cell that holds it already.
+   */
   holdVirtual(bio: Bio): Cell | null {
     const block = Math.floor(bio.sector / this.#sectorsPerBlock);
     const held = this.cells.virtual.heldAt(block);
@@ -376,132 +385,12 @@ export class ThinTarget extends Target {
   }
 
   override readSync(sector: number, nrSectors: number, data: Uint8Array, offset: number): number {
-    for (let done = 0; done < nrSectors; ) {
-      const at = sector - this.begin + done;
-      const n = Math.min(nrSectors - done, this.#sectorsPerBlock - (at % this.#sectorsPerBlock));
-      const status = this.#readPieceSync(at, n, data, offset + done * SECTOR_SIZE);
-      if (status !== 0) return status;
-      done += n;
-    }
-    return 0;
-  }
-
-  #readPieceSync(sector: number, nrSectors: number, data: Uint8Array, offset: number): number {
-    const block = Math.floor(sector / this.#sectorsPerBlock);
-    try {
-      if (this.pool.metadata.lookup(this.device, block, this.#found)) {
-        const at = this.pool.sectorOf(this.#found.block) + (sector % this.#sectorsPerBlock);
-        return this.pool.device.readSync(at, nrSectors, data, offset);
-      }
-    } catch (error) {
-      return codeOf(error);
-    }
-    data.fill(0, offset, offset + nrSectors * SECTOR_SIZE);
-    const available = this.origin === null ? 0 : this.origin.sizeSectors - sector;
-    if (this.origin === null || available <= 0) return 0;
-    return this.origin.device.readSync(sector, Math.min(available, nrSectors), data, offset);
+    return readThinSync(this, sector - this.begin, nrSectors, data, offset);
   }
 
   override blockStatus(sector: number, nrSectors: number, visit: ExtentVisitor): boolean {
-    const spb = this.#sectorsPerBlock;
-    let at = sector - this.begin;
-    const end = at + nrSectors;
-    try {
-      while (at < end) {
-        const next = this.pool.metadata.nextMapped(
-          this.device,
-          Math.floor(at / spb),
-          Math.ceil(end / spb),
-          this.#found,
-        );
-        const hole = Math.min(next === undefined ? end : next * spb, end);
-        if (hole > at && !this.#holeStatus(at, hole - at, visit)) return false;
-        at = Math.max(at, hole);
-        if (next === undefined || at >= end) continue;
-        const dataEnd = Math.min((next + 1) * spb, end);
-        if (!visit(dataEnd - at, 0)) return false;
-        at = dataEnd;
-      }
-    } catch (error) {
-      codeOf(error);
-      return visit(end - at, 0);
-    }
-    return true;
-  }
-
-  /** What shows where nothing is mapped: the external origin, or nothing. */
-  #holeStatus(sector: number, nrSectors: number, visit: ExtentVisitor): boolean {
-    const available = this.origin === null ? 0 : this.origin.sizeSectors - sector;
-    const n = Math.min(Math.max(available, 0), nrSectors);
-    if (this.origin !== null && n > 0 && !deviceStatus(this.origin.device, sector, n, visit)) {
-      return false;
-    }
-    return n === nrSectors || visit(nrSectors - n, ExtentFlag.HOLE | ExtentFlag.ZERO);
+    return thinBlockStatus(this, sector - this.begin, nrSectors, visit);
   }
 }
 
 const NO_BIOS: Bio[] = [];
-
-/** The thin target type over the pools of `pools`. */
-export function thinType(pools: PoolTable): TargetType {
-  return {
-    name: 'thin',
-    version: [1, 22, 0],
-    construct: (context, args) => constructThin(pools, context, args),
-  };
-}
-
-function constructThin(
-  pools: PoolTable,
-  context: TargetContext,
-  args: readonly string[],
-): ThinTarget {
-  const [poolWord = '', idWord = '', originWord] = args;
-  if (args.length !== 2 && args.length !== 3) throw new DmError('EINVAL', 'Invalid argument count');
-  if (originWord === poolWord) throw new DmError('EINVAL', 'Error setting origin device');
-  const origin =
-    originWord === undefined ? null : open(context, originWord, true, 'Error opening origin device');
-  const used = open(context, poolWord, context.readOnly, 'Error opening pool device');
-  // The kernel compares the words only, and crashes at resume on one device under two names.
-  if (origin?.identity === used.identity) throw new DmError('EINVAL', 'Error setting origin device');
-  const id = parseU64(idWord);
-  if (id === undefined || id > DEVICE_ID_MAX) throw new DmError('EINVAL', 'Invalid device id');
-  if (!(used.device instanceof MappedDevice)) {
-    throw new DmError('EINVAL', "Couldn't get pool mapped device");
-  }
-  const pool = pools.findByDevice(used.device);
-  if (pool === undefined) throw new DmError('EINVAL', "Couldn't find pool object");
-  if (pool.hasFailed) {
-    throw new DmError('EINVAL', "Couldn't open thin device, Pool is in fail mode");
-  }
-  const device = openThin(pool, id);
-  if (pool.suspended) {
-    pool.metadata.closeDevice(device);
-    throw new DmError('EINVAL', 'Unable to activate thin device while pool is suspended');
-  }
-  pools.acquire(pool);
-  return new ThinTarget(context, pools, pool, used, device, origin);
-}
-
-function open(
-  context: TargetContext,
-  word: string,
-  readOnly: boolean,
-  complaint: string,
-): UsedDevice {
-  try {
-    return context.getDevice(word, readOnly);
-  } catch (error) {
-    if (error instanceof DmError) throw new DmError(error.errno, complaint, { cause: error });
-    throw error;
-  }
-}
-
-function openThin(pool: Pool, id: number): ThinDevice {
-  try {
-    return pool.metadata.openDevice(id);
-  } catch (error) {
-    if (!(error instanceof DmError)) throw error;
-    throw new DmError(error.errno, "Couldn't open thin internal device", { cause: error });
-  }
-}

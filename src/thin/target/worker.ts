@@ -2,12 +2,13 @@
  * Worker: does everything of a pool that can change metadata, one pass after the other.
  * Answers to do_worker in drivers/md/dm-thin.c (spec: thin, 8.1 and 10.1).
  *
- * A pass: insert mappings whose data is ready; unmap discarded ranges that are quiet; for each thin device the waiting cells, then the waiting bios, each sorted by sector; then
- * commit, if someone waits for it or the last commit is over a second ago.
+ * A pass: insert mappings whose data is ready; unmap discarded ranges that are quiet; for each thin
+ * device the waiting cells, then the waiting bios, each sorted by sector; then commit, if someone
+ * waits for it or the last commit is over a second ago.
  *
- * It is woken only when there is something to do: `nrWakeUps` counts, for the tests and the benchmark.
- * Between two statements of a pass nothing else runs, except where it awaits a commit; whatever comes
- * meanwhile is found by the next pass.
+ * It is woken only when there is something to do: `nrWakeUps` counts, for the tests and the
+ * benchmark. Between two statements of a pass nothing else runs, except where it awaits a commit;
+ * whatever comes meanwhile is found by the next pass.
  */
 import type { Timer } from '../../base/clock.ts';
 import { errno } from '../../base/errno.ts';
@@ -77,7 +78,8 @@ export class Worker {
     this.#pool.clock.soon(() => {
       this.#scheduled = false;
       this.#running = true;
-      // A pass that throws met a bug of ours: it surfaces as an unhandled rejection, which is fatal.
+      // A pass that throws met a bug of ours: it surfaces as an unhandled rejection, which is
+      // fatal.
       void this.#run();
     });
   }

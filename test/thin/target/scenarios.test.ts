@@ -21,7 +21,7 @@ function disks(): Stack {
 async function poolWithThin(dataByte?: number): Promise<Stack> {
   const stack = disks();
   if (dataByte !== undefined) {
-    const { device } = stack.registry.useDevice('/dev/ubdb', false, '/', null);
+    const { device } = stack.registry.lookup.use('/dev/ubdb', false, '/', null);
     await fill(device, 0, 4096 * K, dataByte);
   }
   await stack.create('p', POOL);
@@ -30,7 +30,7 @@ async function poolWithThin(dataByte?: number): Promise<Stack> {
   return stack;
 }
 
-test('scenario 1: a fresh pool, a thin device and ten blocks have the status lines of the kernel', async () => {
+test('scenario 1: a fresh pool and ten blocks have the status lines of the kernel', async () => {
   const stack = disks();
   await stack.create('p', POOL);
   assert.equal(
@@ -50,7 +50,7 @@ test('scenario 1: a fresh pool, a thin device and ten blocks have the status lin
   await stack.remove('p');
 });
 
-test('scenario 12: zeroing, copy on write, and sharing that is seen from one side only', async () => {
+test('scenario 12: zeroing, copy on write, sharing seen from one side only', async () => {
   const stack = await poolWithThin(0xaa);
   const t0 = stack.device('t0');
   assert.equal(runs(await read(t0, 0, 64 * K)), '65536x00');
