@@ -1,6 +1,6 @@
 /**
- * Looking at a thin device without bios: synchronous reads, for metadata that lies on one, and which
- * parts are mapped, for block-status queries. Sectors are relative to the target's begin.
+ * Looking at a thin device without bios: synchronous reads, for metadata that lies on one, and
+ * which parts are mapped, for block-status queries. Sectors are relative to the target's begin.
  */
 import { codeOf } from '../../base/error.ts';
 import { SECTOR_SIZE } from '../../base/numbers.ts';

@@ -10,12 +10,7 @@ import { codeOf } from '../../base/error.ts';
 import { errno } from '../../base/errno.ts';
 import { SECTOR_SIZE } from '../../base/numbers.ts';
 import { BioList, BioOp, STATUS_REQUEUE, type Bio } from '../../block/bio.ts';
-import {
-  ExtentFlag,
-  type BlockDevice,
-  type ExtentVisitor,
-  type Limits,
-} from '../../block/device.ts';
+import { type BlockDevice, type ExtentVisitor, type Limits } from '../../block/device.ts';
 import type { MappedDevice } from '../../mapper/mapped-device.ts';
 import {
   MapResult,
