@@ -41,6 +41,7 @@ export interface BoundTable {
   /** Data blocks that the table covers. */
   readonly nrBlocks: number;
   readonly metadataDevice: BlockDevice;
+  readonly dataDevice: BlockDevice;
 }
 
 export interface PoolOptions {
@@ -75,7 +76,6 @@ export class Pool {
   /** Queued I/O that has to be failed fails with ENOSPC instead of EIO. */
   #outOfDataSpace = false;
   #noSpaceTimer: Timer | null = null;
-  readonly #dataDevice: BlockDevice;
   readonly #log: Log;
   readonly #noSpaceTimeoutSeconds: () => number;
   readonly #cells = new Map<ThinDevice, DeviceCells>();
@@ -91,12 +91,13 @@ export class Pool {
     this.features = { ...options.features, mode: PoolMode.WRITE };
     this.clock = options.clock;
     this.#log = options.log;
-    this.#dataDevice = options.dataDevice.device;
     this.#noSpaceTimeoutSeconds = options.noSpaceTimeoutSeconds;
     this.sectorsPerBlock = this.metadata.dataBlockSize;
     this.worker = new Worker(this);
-    // The order that keeps a mapping from being durable before the data that it points to.
-    this.metadata.setPreCommit(() => flushDevice(this.#dataDevice));
+    const { device: dataDevice } = options.dataDevice;
+    // The order that keeps a mapping from being durable before the data that it points to. The
+    // device is that of the table now bound: what an older table opened is closed with it.
+    this.metadata.setPreCommit(() => flushDevice(this.#table?.dataDevice ?? dataDevice));
   }
 
   /** A line in the kernel's log, with the pool's number. */

@@ -48,7 +48,7 @@ class ThinPoolTarget extends Target implements BoundTable {
   readonly #pool: Pool;
   readonly #metadata: UsedDevice;
   readonly #data: UsedDevice;
-  readonly #dataDevice: BlockDevice;
+  readonly dataDevice: BlockDevice;
 
   constructor(
     context: TargetContext,
@@ -64,7 +64,7 @@ class ThinPoolTarget extends Target implements BoundTable {
     this.#pool = pool;
     this.#metadata = devices.metadata;
     this.#data = devices.data;
-    this.#dataDevice = devices.data.device;
+    this.dataDevice = devices.data.device;
     this.requested = features;
     this.adjusted = { ...features };
     this.lowWaterBlocks = lowWaterBlocks;
@@ -80,16 +80,16 @@ class ThinPoolTarget extends Target implements BoundTable {
   }
 
   override map(bio: Bio): MapResult {
-    bio.device = this.#dataDevice;
+    bio.device = this.dataDevice;
     return MapResult.REMAPPED;
   }
 
   override readSync(sector: number, nrSectors: number, data: Uint8Array, offset: number): number {
-    return this.#dataDevice.readSync(sector, nrSectors, data, offset);
+    return this.dataDevice.readSync(sector, nrSectors, data, offset);
   }
 
   override blockStatus(sector: number, nrSectors: number, visit: ExtentVisitor): boolean {
-    return deviceStatus(this.#dataDevice, sector, nrSectors, visit);
+    return deviceStatus(this.dataDevice, sector, nrSectors, visit);
   }
 
   override iterateDevices(visit: (used: UsedDevice, begin: number, length: number) => void): void {
@@ -111,7 +111,7 @@ class ThinPoolTarget extends Target implements BoundTable {
   /** Turns passdown off where the data device cannot discard a block. */
   #checkPassdown(): void {
     if (!this.adjusted.discardPassdown) return;
-    const { name, limits } = this.#dataDevice;
+    const { name, limits } = this.dataDevice;
     const reason =
       limits.maxDiscardSectors === 0
         ? 'discard unsupported'
