@@ -28,6 +28,7 @@ const csumField = new Le32Field(0);
 export interface Validator {
   /** As in kernel logs: `btree_node`, `sm_bitmap`, … */
   readonly name: string;
+  readonly salt: number;
   /** Fills in own block number and checksum; the block is about to be written. */
   prepare(block: Block): void;
   /** Throws DmError if the block, just read, is not what it should be; the log gets the reason. */
@@ -62,6 +63,7 @@ export function makeValidator(spec: ValidatorSpec): Validator {
   };
   return {
     name: spec.name,
+    salt: spec.salt,
     prepare(block) {
       spec.blocknr.set(block.view, 0, block.blocknr);
       csumField.set(block.view, 0, checksum(block.body, spec.salt));

@@ -31,6 +31,8 @@ export const LEAF_NODE = 2;
 
 const KEYS_OFFSET = nodeHeader.size;
 const KEY_SIZE = 8;
+/** Bytes of a value of an internal node: a block number. */
+const CHILD_SIZE = 8;
 
 /** The greatest multiple of 3 of entries that fits a block. */
 export function maxEntriesFor(valueSize: number): number {
@@ -45,6 +47,9 @@ function checkStructure(block: ReadBlock): string | null {
   if (nodeHeader.nrEntries.get(view, 0) > max) return 'too many entries';
   const flags = nodeHeader.flags.get(view, 0);
   if ((flags & (INTERNAL_NODE | LEAF_NODE)) === 0) return 'node is neither INTERNAL or LEAF';
+  // The kernel does not look here; its reads of children would run past the block.
+  if ((flags & LEAF_NODE) === 0 && size !== CHILD_SIZE)
+    return `internal node with value_size ${size}`;
   return null;
 }
 
