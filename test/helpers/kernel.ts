@@ -4,6 +4,7 @@
  */
 import { spawn } from 'node:child_process';
 import fs from 'node:fs';
+import os from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 
@@ -11,6 +12,12 @@ import { fileURLToPath } from 'node:url';
 export const repoRoot = path.resolve(path.dirname(fileURLToPath(import.meta.url)), '../../..');
 
 const kernelRun = path.resolve(repoRoot, '../shared/kernel/kernel-run');
+
+/** Where kernel-run keeps the kernel's modules, for `modprobe -d` in a script. */
+export const kernelModules = path.join(
+  process.env['XDG_CACHE_HOME'] ?? path.join(os.homedir(), '.cache'),
+  'kernel-run',
+);
 
 /** What node:test wants to hear: false to run the test, or why it is skipped. */
 export function skipWithoutKernel(): string | false {

@@ -27,7 +27,10 @@ export type Step =
       readonly offset: number;
       readonly length: number;
     }
-  | { readonly op: 'sync'; readonly id: number };
+  | { readonly op: 'sync'; readonly id: number }
+  /** Takes or releases the pool's metadata snapshot. */
+  | { readonly op: 'hold' }
+  | { readonly op: 'release' };
 
 export interface Shape {
   /** Data block size in bytes. */
@@ -43,6 +46,14 @@ export interface Shape {
   readonly zeroing: boolean;
   /** Without discards; see both-directions.test.ts. */
   readonly noDiscards?: boolean;
+  /** Metadata snapshots are taken and released. */
+  readonly metadataSnaps?: boolean;
+  /** How often a device is made on top of the usual, of all steps. */
+  readonly creations?: number;
+  /** Discards are passed down, or not, on both sides; if not given, as the disks can. */
+  readonly passdown?: boolean;
+  /** Each write stays in one block and is synced, and so is each discard: a step, a commit. */
+  readonly commitEach?: boolean;
 }
 
 /** What a device holds: piece number -> byte. Missing: unknown or zero, by the shape's zeroing. */
@@ -61,10 +72,17 @@ export function makeWorkload(seed: number, shape: Shape): { steps: Step[]; model
   while (steps.length < shape.nrSteps) {
     const ids = [...model.devices.keys()];
     const id = random.pick(ids);
-    const roll = random.next();
+    if (shape.metadataSnaps === true && random.chance(0.03)) {
+      add({ op: model.held ? 'release' : 'hold' });
+      continue;
+    }
+    const more = random.chance(shape.creations ?? 0);
+    const roll = more ? 0.9 : random.next();
     if (roll < 0.6) add(randomWrite(random, shape, id));
-    else if (roll < 0.75 && shape.noDiscards !== true) add(randomDiscard(random, shape, id));
-    else if (roll < 0.8) add({ op: 'sync', id });
+    else if (roll < 0.75 && shape.noDiscards !== true) {
+      add(randomDiscard(random, shape, id));
+      if (shape.commitEach === true) add({ op: 'sync', id });
+    } else if (roll < 0.8) add({ op: 'sync', id });
     else if (roll < 0.83) add({ op: 'txid', from: model.txid, to: random.below(1e9) });
     else if (roll < 0.93 && ids.length < shape.idsMax) {
       const fresh = random.between(1, 9999);
@@ -83,14 +101,16 @@ function randomWrite(random: Random, shape: Shape, id: number): Step {
   const whole = random.chance(0.3) && shape.blockBytes <= 8 * 1024 * 1024;
   const begin = whole ? random.below(shape.thinBlocks) * piecesPerBlock : random.below(pieces);
   const wanted = whole ? piecesPerBlock : random.between(1, Math.min(40, piecesPerBlock * 2));
-  const n = Math.min(wanted, pieces - begin);
+  const room =
+    shape.commitEach === true ? piecesPerBlock - (begin % piecesPerBlock) : pieces - begin;
+  const n = Math.min(wanted, room);
   return {
     op: 'write',
     id,
     offset: begin * PIECE,
     length: n * PIECE,
     byte: random.between(1, 255),
-    sync: random.chance(0.3),
+    sync: shape.commitEach === true || random.chance(0.3),
   };
 }
 
@@ -107,6 +127,7 @@ export class Model {
   readonly shape: Shape;
   readonly devices = new Map<number, Content>();
   txid = 0;
+  held = false;
 
   constructor(shape: Shape) {
     this.shape = shape;
@@ -133,6 +154,10 @@ export class Model {
         break;
       case 'discard':
         this.#discard(step.id, step.offset, step.length);
+        break;
+      case 'hold':
+      case 'release':
+        this.held = step.op === 'hold';
         break;
       case 'sync':
         break;

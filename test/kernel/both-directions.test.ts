@@ -6,16 +6,23 @@
  */
 import assert from 'node:assert/strict';
 import fs from 'node:fs';
-import path from 'node:path';
 import { test } from 'node:test';
 import { isPowerOfTwo } from '../../src/base/numbers.ts';
-import { repoRoot, runInKernel, skipWithoutKernel } from '../helpers/kernel.ts';
+import { skipWithoutKernel } from '../helpers/kernel.ts';
 import { must, scratchDir, skipWithout } from '../helpers/programs.ts';
 import { seedOf } from '../helpers/random.ts';
-import { discard, fill, flush, read, Stack } from '../helpers/stack.ts';
+import {
+  closeThere,
+  Here,
+  inKernel,
+  makeImages,
+  openThere,
+  planLines,
+  readsThere,
+  statusesThere,
+} from '../helpers/two-sides.ts';
 import { makeWorkload, Model, PIECE, type Shape, type Step } from '../helpers/workload.ts';
 
-const METADATA_BYTES = 16 * 1024 * 1024;
 const KIB = 1024;
 const MIB = 1024 * KIB;
 const GIB = 1024 * MIB;
@@ -51,161 +58,6 @@ const shapes: { name: string; shape: Shape }[] = [
     },
   },
 ];
-
-interface Images {
-  readonly meta: string;
-  readonly data: string;
-}
-
-function makeImages(dir: string, shape: Shape, name: string): Images {
-  const images = { meta: path.join(dir, `${name}.meta`), data: path.join(dir, `${name}.data`) };
-  fs.writeFileSync(images.meta, '');
-  fs.truncateSync(images.meta, METADATA_BYTES);
-  fs.writeFileSync(images.data, '');
-  fs.truncateSync(images.data, shape.dataBlocks * shape.blockBytes);
-  return images;
-}
-
-function poolTable(shape: Shape, meta: string, data: string): string {
-  const length = (shape.dataBlocks * shape.blockBytes) / 512;
-  const features = shape.zeroing ? '0' : '1 skip_block_zeroing';
-  return `0 ${length} thin-pool ${meta} ${data} ${shape.blockBytes / 512} 0 ${features}`;
-}
-
-const thinTable = (shape: Shape, id: number): string =>
-  `0 ${(shape.thinBlocks * shape.blockBytes) / 512} thin /dev/mapper/p ${id}`;
-
-/** The status lines of the pool and of each device. */
-type Statuses = string[];
-
-// --- here
-
-class Here {
-  readonly #stack = new Stack();
-  readonly #shape: Shape;
-
-  constructor(shape: Shape) {
-    this.#shape = shape;
-  }
-
-  async open(images: Images, ids: readonly number[]): Promise<void> {
-    await this.#stack.create('p', poolTable(this.#shape, images.meta, images.data));
-    for (const id of ids) await this.#stack.create(`t${id}`, thinTable(this.#shape, id));
-  }
-
-  async run(steps: readonly Step[]): Promise<void> {
-    for (const step of steps) await this.#step(step);
-  }
-
-  async #step(step: Step): Promise<void> {
-    const stack = this.#stack;
-    const device = 'id' in step && step.op !== 'create' && step.op !== 'snap' ? `t${step.id}` : '';
-    switch (step.op) {
-      case 'create':
-        await stack.message('p', `create_thin ${step.id}`);
-        await stack.create(`t${step.id}`, thinTable(this.#shape, step.id));
-        break;
-      case 'snap':
-        await stack.suspend(`t${step.origin}`);
-        await stack.message('p', `create_snap ${step.id} ${step.origin}`);
-        await stack.resume(`t${step.origin}`);
-        await stack.create(`t${step.id}`, thinTable(this.#shape, step.id));
-        break;
-      case 'delete':
-        await stack.remove(device);
-        await stack.message('p', `delete ${step.id}`);
-        break;
-      case 'txid':
-        await stack.message('p', `set_transaction_id ${step.from} ${step.to}`);
-        break;
-      case 'write':
-        await fill(stack.device(device), step.offset, step.length, step.byte);
-        if (step.sync) await flush(stack.device(device));
-        break;
-      case 'discard':
-        await discard(stack.device(device), step.offset, step.length);
-        break;
-      case 'sync':
-        await flush(stack.device(device));
-        break;
-    }
-  }
-
-  async statuses(ids: readonly number[]): Promise<Statuses> {
-    const names = ['p', ...ids.map((id) => `t${id}`)];
-    return Promise.all(names.map((name) => this.#stack.status(name)));
-  }
-
-  async piece(id: number, piece: number): Promise<number | 'mixed'> {
-    const bytes = await read(this.#stack.device(`t${id}`), piece * PIECE, PIECE);
-    const first = bytes[0] as number;
-    return bytes.every((byte) => byte === first) ? first : 'mixed';
-  }
-
-  async close(): Promise<void> {
-    await this.#stack.registry.shutDown();
-  }
-}
-
-// --- there
-
-function planLines(step: Step, shape: Shape): string[] {
-  const create = (id: number): string =>
-    `sh dmsetup create t${id} --table "${thinTable(shape, id)}"`;
-  switch (step.op) {
-    case 'create':
-      return [`sh dmsetup message p 0 create_thin ${step.id}`, create(step.id)];
-    case 'snap':
-      return [
-        `sync t${step.origin}`,
-        `sh dmsetup suspend t${step.origin} && dmsetup message p 0 create_snap ${step.id} ` +
-          `${step.origin} && dmsetup resume t${step.origin}`,
-        create(step.id),
-      ];
-    case 'delete':
-      return [
-        `close t${step.id}`,
-        `sh dmsetup remove t${step.id} && dmsetup message p 0 delete ${step.id}`,
-      ];
-    case 'txid':
-      return [`sh dmsetup message p 0 set_transaction_id ${step.from} ${step.to}`];
-    case 'write':
-      return [
-        `write t${step.id} ${step.offset} ${step.length} ${step.byte}${step.sync ? ' sync' : ''}`,
-      ];
-    case 'discard':
-      return [`discard t${step.id} ${step.offset} ${step.length}`];
-    case 'sync':
-      return [`sync t${step.id}`];
-  }
-}
-
-/** Runs plan lines in the kernel on the images; resolves to what it printed. */
-async function inKernel(dir: string, images: Images, lines: readonly string[]): Promise<string[]> {
-  const plan = path.join(dir, 'plan');
-  fs.writeFileSync(plan, `${lines.join('\n')}\n`);
-  const script = `perl ${path.join(repoRoot, 'test/kernel/guest.pl')} ${plan}`;
-  const disks = [images.meta, images.data];
-  const { stdout, stderr } = await runInKernel(script, { disks, dir, seconds: 600 });
-  assert.match(stdout, /finished\n$/, `${stdout.slice(-2000)}\n${stderr.slice(-2000)}`);
-  return stdout.trim().split('\n');
-}
-
-const openThere = (shape: Shape, ids: readonly number[]): string[] => [
-  `sh dmsetup create p --table "${poolTable(shape, '/dev/ubda', '/dev/ubdb')}"`,
-  ...ids.map((id) => `sh dmsetup create t${id} --table "${thinTable(shape, id)}"`),
-];
-
-const closeThere = (ids: readonly number[]): string[] => [
-  ...ids.flatMap((id) => [`close t${id}`, `sh dmsetup remove t${id}`]),
-  'sh dmsetup remove p',
-];
-
-const statusesThere = (ids: readonly number[]): string[] =>
-  ['p', ...ids.map((id) => `t${id}`)].map((name) => `sh dmsetup status ${name}`);
-
-const readsThere = (ids: readonly number[], pieces: readonly number[]): string[] =>
-  ids.flatMap((id) => pieces.map((piece) => `read t${id} ${piece * PIECE} ${PIECE}`));
 
 /** The devices' content as the kernel printed it, by `id piece`. */
 function readResults(lines: readonly string[]): Map<string, string> {
@@ -280,8 +132,9 @@ for (const [index, { name, shape }] of shapes.entries()) {
     try {
       const { steps, model } = makeWorkload(seed + 1000, {
         ...shape,
-        // Linux 6.1's block layer cuts a discard at multiples of the granularity that it reckons with
-        // bit masks: where the block size is no power of two, blocks are cut in two and stay mapped.
+        // Linux 6.1's block layer cuts a discard at multiples of the granularity that it reckons
+        // with bit masks: where the block size is no power of two, blocks are cut in two and stay
+        // mapped.
         noDiscards: !isPowerOfTwo(shape.blockBytes),
       });
       const ids = [...model.devices.keys()];
@@ -320,7 +173,7 @@ for (const [index, { name, shape }] of shapes.entries()) {
 
 /** The same step on other devices. */
 function shift(step: Step, by: number): Step {
-  if (step.op === 'txid') return step;
+  if (!('id' in step)) return step;
   const id = step.id + by;
   return step.op === 'snap' ? { ...step, id, origin: step.origin + by } : { ...step, id };
 }
