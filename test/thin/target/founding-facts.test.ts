@@ -84,7 +84,8 @@ test('a commit whose data flush fails does not take effect', async () => {
   data.fail((bio) => (bio.op === BioOp.FLUSH ? 5 : 0));
   await assert.rejects(flush(t0));
   const written = log.filter((line) => line.startsWith('M write'));
-  // The superblock alone is written again, to say needs_check: none of the transaction's blocks are.
+  // The superblock alone is written again, to say needs_check: none of the transaction's blocks
+  // are.
   assert.deepEqual(written, ['M write 0+8']);
   data.fail(() => 0);
   assert.match(await stack.status('p'), / 0\/64 - ro .* needs_check /);
