@@ -18,8 +18,10 @@ const packages = {
   'linux.uml': 'user-mode-linux',
   modprobe: 'kmod',
   dmsetup: 'dmsetup',
-  mkfs: 'util-linux',
+  perl: 'perl-base',
   mke2fs: 'e2fsprogs',
+  e2fsck: 'e2fsprogs',
+  debugfs: 'e2fsprogs',
   gcc: 'gcc',
   flock: 'util-linux',
 };
