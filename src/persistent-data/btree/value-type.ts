@@ -26,6 +26,11 @@ export function plainValueType(size: number): ValueType {
   return { size, inc: nothing, dec: nothing, equal: () => false };
 }
 
+/** Whether values refer to nothing, so that dropping them needs no look at them. */
+export function isPlain(valueType: ValueType): boolean {
+  return valueType.dec === nothing;
+}
+
 /** Calls `visit(begin, end)` for each run of consecutive numbers among `count` numbers. */
 export function eachRun(
   count: number,

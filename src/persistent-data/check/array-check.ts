@@ -54,22 +54,28 @@ export function checkArray(run: CheckRun, root: number, spec: ArraySpec): void {
   const summary = checkTree(run, root, { name, valueSize: 8, visitLeaf });
   const perBlock = arrayEntriesFor(spec.valueSize);
   const nrBlocks = divUp(nrValues, perBlock);
-  let next = 0;
+  const place: Place = { where: name, path: [], blocknr: root, begin: 0, end: 0 };
   for (const block of blocks) {
     const begin = block.index * perBlock;
-    const place: Place = { where: name, path: [], blocknr: root, begin, end: begin + perBlock };
+    const here = { ...place, begin, end: begin + perBlock };
     if (block.index >= nrBlocks) {
       const text = `array block ${block.index} is beyond the ${nrValues} values`;
-      run.report({ ...place, kind: 'surplus', text });
-    } else if (block.index > next && summary.nrErrors === 0) {
-      reportMissing(run, place, next * perBlock, begin);
+      run.report({ ...here, kind: 'surplus', text });
     }
-    next = block.index + 1;
-    checkBlock(run, block, place, spec);
+    checkBlock(run, block, here, spec);
   }
-  if (next < nrBlocks && summary.nrErrors === 0) {
-    const place: Place = { where: name, path: [], blocknr: root, begin: 0, end: 0 };
-    reportMissing(run, place, next * perBlock, nrValues);
+  if (summary.nrErrors > 0) return; // What is missing has been reported.
+  if (blocks.length < summary.nrEntries) {
+    // Leaves that another array has too were shown before: only the summary tells.
+    const isWhole = summary.nrEntries >= nrBlocks && summary.lastKey === summary.nrEntries - 1;
+    if (!isWhole) reportMissing(run, place, 0, nrValues);
+    return;
+  }
+  let next = 0;
+  for (const index of [...blocks.map((block) => block.index), nrBlocks]) {
+    const end = Math.min(index, nrBlocks);
+    if (next < end) reportMissing(run, place, next * perBlock, Math.min(end * perBlock, nrValues));
+    next = index + 1;
   }
 }
 
@@ -84,7 +90,7 @@ function checkBlock(
   place: Place,
   spec: ArraySpec,
 ): void {
-  if (run.reference(blocknr, arrayValidator, place) !== true) return;
+  if (run.reference(blocknr, `${spec.name}: block`, place) !== true) return;
   const block = run.read(blocknr, arrayValidator, place);
   if (block === null) return;
   const { view } = block;

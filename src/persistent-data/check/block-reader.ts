@@ -10,6 +10,7 @@ import { divDown } from '../../base/numbers.ts';
 import { silentLog } from '../../base/log.ts';
 import type { BlockDevice } from '../../block/device.ts';
 import { asBlockNr, Block, BLOCK_SECTORS, BLOCK_SIZE, type ReadBlock } from '../block.ts';
+import { METADATA_BLOCKS_MAX } from '../space-map/layout.ts';
 import { hasSalt, type Validator } from '../validator.ts';
 
 /** Why a block cannot be had as the kind that was asked for. */
@@ -37,8 +38,10 @@ export class DeviceReader implements BlockReader {
     this.#device = device;
   }
 
+  /** Blocks that metadata can use: a larger device is not used beyond. */
   get nrBlocks(): number {
-    return divDown(this.#device.sizeSectors, BLOCK_SECTORS);
+    const nrBlocks = divDown(this.#device.sizeSectors, BLOCK_SECTORS);
+    return Math.min(nrBlocks, METADATA_BLOCKS_MAX);
   }
 
   read(blocknr: number, validator: Validator): ReadBlock | ReadFailure {

@@ -19,35 +19,37 @@ export class CheckRun {
   /** References found to each metadata block. */
   readonly counts = new CountTable();
   readonly nodes: NodeTable;
-  /** The kind as which a block is used, as an index into `#kinds`; 0 is not at all. */
-  readonly #kindOf: Uint8Array;
-  readonly #kinds: (Validator | null)[] = [null];
+  /** What a block is used as, as an index into `#uses`; 0 is not at all. */
+  readonly #useOf: Uint8Array;
+  readonly #uses: string[] = ['nothing'];
 
   constructor(reader: BlockReader, report: Report) {
     this.reader = reader;
     this.report = report;
     this.nodes = new NodeTable(reader.nrBlocks);
-    this.#kindOf = new Uint8Array(reader.nrBlocks);
+    this.#useOf = new Uint8Array(reader.nrBlocks);
   }
 
   /**
-   * Counts a reference to a block from `place`. Whether it is the first: only then is there
-   * anything to read; null if the reference is damage, which has been reported.
+   * Counts a reference to a block from `place`, which takes it for a part of `use`. Whether it is
+   * the first: only then is there anything to read; null if the reference is damage, which has been
+   * reported.
    */
-  reference(blocknr: number, validator: Validator, place: Place): boolean | null {
+  reference(blocknr: number, use: string, place: Place): boolean | null {
     if (blocknr >= this.reader.nrBlocks) {
       const text = `wanted a metadata block below ${this.reader.nrBlocks}, found ${blocknr}`;
       this.report({ ...place, kind: 'pointer', text });
       return null;
     }
     this.counts.add(blocknr);
-    const seenAs = this.#kinds[this.#kindOf[blocknr] as number] ?? null;
-    if (seenAs === null) {
-      this.#kindOf[blocknr] = this.#indexOf(validator);
+    const index = this.#indexOf(use);
+    const seenAs = this.#useOf[blocknr] as number;
+    if (seenAs === 0) {
+      this.#useOf[blocknr] = index;
       return true;
     }
-    if (seenAs === validator) return false;
-    const text = `block ${blocknr} is used as ${seenAs.name} and as ${validator.name}`;
+    if (seenAs === index) return false;
+    const text = `block ${blocknr} is used as ${this.#uses[seenAs]} and as ${use}`;
     this.report({ ...place, kind: 'two-kinds', text });
     return null;
   }
@@ -60,8 +62,8 @@ export class CheckRun {
     return null;
   }
 
-  #indexOf(validator: Validator): number {
-    const index = this.#kinds.indexOf(validator);
-    return index > 0 ? index : this.#kinds.push(validator) - 1;
+  #indexOf(use: string): number {
+    const index = this.#uses.indexOf(use);
+    return index > 0 ? index : this.#uses.push(use) - 1;
   }
 }

@@ -3,7 +3,8 @@
  * counted, with a map for the few large counts. A device of 2^40 blocks costs what is used of it.
  */
 
-const PAGE_BITS = 16;
+/** Small pages: wild numbers, as damage makes them, cost one each. */
+const PAGE_BITS = 12;
 const PAGE_SIZE = 2 ** PAGE_BITS;
 /** A byte that says: the map has the count. */
 const LARGE = 255;

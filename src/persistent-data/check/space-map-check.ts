@@ -120,7 +120,7 @@ export class SpaceMapCheck {
       this.#report('structure', place, `${nrBlocks} blocks are too many for a metadata space map`);
       return;
     }
-    if (this.#run.reference(bitmapRoot, indexValidator, place) !== true) return;
+    if (this.#run.reference(bitmapRoot, `${this.#name}: index`, place) !== true) return;
     const block = this.#run.read(bitmapRoot, indexValidator, place);
     if (block === null) return;
     const bitmaps = Array.from({ length: INDEX_ENTRIES_MAX }, (_, i) =>
@@ -164,7 +164,7 @@ export class SpaceMapCheck {
   #addBitmap(index: number, bitmap: Bitmap): void {
     const first = index * ENTRIES_PER_BITMAP;
     const place = this.#place(null, first, first + ENTRIES_PER_BITMAP);
-    if (this.#run.reference(bitmap.blocknr, bitmapValidator, place) === null) return;
+    if (this.#run.reference(bitmap.blocknr, `${this.#name}: bitmap`, place) === null) return;
     this.#bitmaps.set(index, bitmap);
   }
 

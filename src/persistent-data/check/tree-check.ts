@@ -95,7 +95,7 @@ export function checkNested(
 }
 
 /** An internal node's entries, taken out of the block before its children are read. */
-interface Children {
+export interface Children {
   readonly keys: Float64Array;
   readonly blocknrs: Float64Array;
 }
@@ -121,7 +121,7 @@ class TreeCheck {
   ): SubtreeSummary {
     const { nodes } = this.#run;
     const from: Place = { where: this.#spec.name, path: this.#path, blocknr: parent, begin, end };
-    const isFirst = this.#run.reference(blocknr, nodeValidator, from);
+    const isFirst = this.#run.reference(blocknr, this.#spec.name, from);
     if (isFirst === null) return lostSubtree;
     const place = { ...from, blocknr };
     if (!isFirst) return this.#revisit(blocknr, place);
@@ -156,7 +156,7 @@ class TreeCheck {
   #read(blocknr: number, place: Place, depth: number): SubtreeSummary {
     const node = this.#run.read(blocknr, nodeValidator, place);
     if (node === null) return lostSubtree;
-    const fault = findFault(node.view, this.#spec.valueSize);
+    const fault = findNodeFault(node.view, this.#spec.valueSize);
     if (fault !== null) return this.#lost(fault.kind, place, fault.text);
     const nrErrors = this.#checkShape(node.view, place, depth === 0);
     if (!isLeaf(node.view)) return this.#readChildren(node, place, depth, nrErrors);
@@ -218,13 +218,14 @@ class TreeCheck {
   }
 }
 
-interface Fault {
+/** Why a node cannot be used. */
+export interface NodeFault {
   readonly kind: DamageKind;
   readonly text: string;
 }
 
 /** What makes a node that its validator accepted unusable all the same; null if nothing does. */
-function findFault(view: ReadView, leafValueSize: number): Fault | null {
+export function findNodeFault(view: ReadView, leafValueSize: number): NodeFault | null {
   const flags = nodeHeader.flags.get(view, 0);
   if (flags !== INTERNAL_NODE && flags !== LEAF_NODE) {
     return { kind: 'structure', text: `wanted flags 1 or 2, found ${flags}` };
@@ -248,7 +249,8 @@ function findFault(view: ReadView, leafValueSize: number): Fault | null {
   return null;
 }
 
-function childrenOf(view: ReadView): Children {
+/** The entries of an internal node; block numbers above 2^53 are rounded. */
+export function childrenOf(view: ReadView): Children {
   const nr = nrEntriesOf(view);
   const keys = new Float64Array(nr);
   const blocknrs = new Float64Array(nr);

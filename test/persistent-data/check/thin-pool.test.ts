@@ -31,7 +31,7 @@ function checkPool(device: MemoryDevice): { lines: string[]; mapped: Map<number,
   const found = new DamageList();
   const run = new CheckRun(new DeviceReader(device), found.report);
   const place = { where: 'superblock', path: [], blocknr: 0, begin: 0, end: 0 };
-  run.reference(0, superblockValidator, place);
+  run.reference(0, 'superblock', place);
   const block = run.read(0, superblockValidator, place);
   assert.ok(block !== null);
   const { view } = block;
