@@ -39,8 +39,7 @@ function run(command, args, { quiet = false, shown = command } = {}) {
   return stdout.trim();
 }
 
-const devmapper = (...args) =>
-  run(process.execPath, [program, ...args], { shown: 'devmapper' });
+const devmapper = (...args) => run(process.execPath, [program, ...args], { shown: 'devmapper' });
 
 function say(text) {
   console.log(`\n— ${text}`);
@@ -52,7 +51,9 @@ function sparse(name, mib) {
 }
 
 function hash(name) {
-  return createHash('sha256').update(fs.readFileSync(file(name))).digest('hex');
+  return createHash('sha256')
+    .update(fs.readFileSync(file(name)))
+    .digest('hex');
 }
 
 function usedKib(name) {
@@ -100,7 +101,8 @@ function demo() {
   run('nbdcopy', [snap, file('snap.out')]);
   run('nbdcopy', [vol, file('vol.out')]);
   if (hash('snap.out') !== hash('fs.img')) throw new Error('the snapshot has changed');
-  if (hash('vol.out') !== hash('changed.img')) throw new Error('the origin is not what was written');
+  if (hash('vol.out') !== hash('changed.img'))
+    throw new Error('the origin is not what was written');
   console.log(`sha256 of the snapshot: ${hash('snap.out')}, as before`);
   for (const name of ['snap.out', 'vol.out']) {
     run('e2fsck', ['-fn', file(name)], { quiet: true });

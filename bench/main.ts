@@ -1,0 +1,55 @@
+/**
+ * `npm run bench`: runs the benchmarks and writes bench/RESULTS.md.
+ */
+import fs from 'node:fs';
+import os from 'node:os';
+import { fileURLToPath } from 'node:url';
+import { format, heading, real, run, type Row } from './nbd.bench.ts';
+import { measureWorker } from './worker.bench.ts';
+
+const results = fileURLToPath(new URL('../../bench/RESULTS.md', import.meta.url));
+
+function say(line: string): void {
+  process.stdout.write(`${line}\n`);
+}
+
+function machine(): string {
+  const [cpu] = os.cpus();
+  return `${os.cpus().length} × ${cpu?.model.trim()}, Linux ${os.release()}, Node ${process.version}`;
+}
+
+const worker = await measureWorker(1_000_000);
+const rates = [worker.idle, worker.busy, worker.needlesslyWoken];
+const workerRows = ['idle', 'busy provisioning another volume', 'woken for every read'].map(
+  (name, i) => {
+    const rate = rates[i] ?? NaN;
+    return `| ${name} | ${Math.round(rate)} | ${(rate / worker.idle).toFixed(2)} |`;
+  },
+);
+const workerTable = ['| worker | reads/s | ÷ idle |', '|---|---:|---:|', ...workerRows].join('\n');
+say(`4 KiB random reads of mapped blocks, targets alone\n\n${workerTable}\n\n${heading}`);
+const rows: Row[] = await run(real, (row) => say(format(row)));
+
+const text = `# Results
+
+Each figure is the median of ${real.rounds} alternating runs of ${real.seconds} s in one go, on one machine:
+${machine()}.
+Ratios above 1 mean that we are faster. Compare ratios, never figures from different machines.
+
+## Thin volumes over NBD
+
+fio's nbd engine, one connection over a unix socket, files on tmpfs, volumes of ${real.mib} MiB, 64 KiB blocks,
+zeroing on. nbdkit's file plugin and qemu-nbd on a raw file map nothing and have no snapshots: beside a
+snapshotted volume they show their plain speed.
+
+${heading}
+${rows.map(format).join('\n')}
+
+## The worker
+
+4 KiB random reads of mapped blocks in one process, on a device that does nothing.
+
+${workerTable}
+`;
+fs.writeFileSync(results, text);
+say(`\nWritten to bench/RESULTS.md`);
