@@ -1,7 +1,7 @@
 /**
- * A whole pool against a model: seeded random operations, many in flight at once, on devices whose bios
- * end in any order; every read shows what the model says, and every so often the pool is committed,
- * checked as a whole and reopened.
+ * A whole pool against a model: seeded random operations, many in flight at once, on devices whose
+ * bios end in any order; every read shows what the model says, and every so often the pool is
+ * committed, checked as a whole and reopened.
  */
 import assert from 'node:assert/strict';
 import fs from 'node:fs';
@@ -229,7 +229,9 @@ class Rig {
     await this.#stack.resume('p');
   }
 
-  /** All of every device is as the model says; the metadata is sound; then everything starts anew. */
+  /**
+   * All of every device is as the model says; the metadata is sound; then everything starts anew.
+   */
   async checkAndReopen(): Promise<void> {
     await this.settle();
     const all = { begin: 0, end: THIN_SECTORS / PIECE };
