@@ -312,6 +312,13 @@ export class Pool {
     return error.code;
   }
 
+  /** A pass of the worker threw: our bug. Nothing is trusted any more; what is on disk is sound. */
+  bug(error: unknown): void {
+    const { stack = String(error) } = error as Error;
+    this.log('error', `bug: ${stack}`);
+    this.setMode(PoolMode.FAIL);
+  }
+
   #abort(): void {
     this.log('error', 'aborting current metadata transaction');
     try {

@@ -127,10 +127,14 @@ export class Worker {
   // --- a pass
 
   async #run(): Promise<void> {
-    do {
-      this.#wokenWhileRunning = false;
-      await this.#pass();
-    } while (this.#wokenWhileRunning);
+    try {
+      do {
+        this.#wokenWhileRunning = false;
+        await this.#pass();
+      } while (this.#wokenWhileRunning);
+    } catch (error) {
+      this.#pool.bug(error);
+    }
     this.#running = false;
     for (const resolve of this.#whenIdle.splice(0)) resolve();
   }
