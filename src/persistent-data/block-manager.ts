@@ -9,8 +9,8 @@
  * Invariants: a dirty block is never evicted; nor is a block used since the last `newOperation`, so
  *   that an operation may keep the blocks it has read. An operation that visits more than it needs
  *   to keep calls `newOperation` in between and reads its way anew.
- * The cache holds at most `cacheBlocks` blocks, unless more are dirty or in use; users commit early
- * when `nrDirty` grows.
+ * Whenever a block enters the cache, it is brought down to `cacheBlocks` blocks, unless more are
+ *   dirty or in use; users commit early when `nrDirty` grows.
  * What a crash during `flush` leaves: any subset of the dirty blocks, none of which the committed
  * state refers to; the superblock goes alone, in a flush of its own, after all others are durable.
  */
@@ -124,7 +124,11 @@ export class BlockManager {
     return bytes.every((byte) => byte === 0);
   }
 
-  /** Writes every dirty block, then flushes the device. Rejects with EIO (EPERM if read-only). */
+  /**
+   * Writes every dirty block, then flushes the device. Rejects with EIO (EPERM if read-only): then
+   * all are still dirty, because what a failed flush leaves on the disk is unknown. No operation
+   * spans a flush.
+   */
   async flush(): Promise<void> {
     this.#mustBeWritable();
     assert(!this.#flushing, 'one flush at a time');
@@ -132,6 +136,7 @@ export class BlockManager {
     try {
       await this.#writeDirty();
       await flushDevice(this.device);
+      this.#markAllClean();
     } finally {
       this.#flushing = false;
     }
@@ -252,6 +257,7 @@ export class BlockManager {
   }
 
   #markAllClean(): void {
+    this.newOperation(); // The list is in order of use only if none of these is in use.
     for (const block of this.#dirty) {
       block.dirty = false;
       this.#link(block);
@@ -287,9 +293,7 @@ export class BlockManager {
 
   // --- writing
 
-  /**
-   * Writes the dirty blocks, neighbours together; they are clean afterwards, or all still dirty.
-   */
+  /** Writes the dirty blocks, neighbours together. */
   async #writeDirty(): Promise<void> {
     const blocks = [...this.#dirty].sort((a, b) => a.blocknr - b.blocknr);
     for (const block of blocks) {
@@ -304,7 +308,6 @@ export class BlockManager {
     const workers = Array.from({ length: Math.min(RUNS_IN_FLIGHT_MAX, runs.length) }, worker);
     const failed = (await Promise.allSettled(workers)).find((r) => r.status === 'rejected');
     if (failed !== undefined) throw failed.reason;
-    this.#markAllClean();
   }
 
   async #writeRun(run: Block[]): Promise<void> {

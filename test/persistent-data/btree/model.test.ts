@@ -61,11 +61,15 @@ function opArbitrary(keys: number, count: number): fc.Arbitrary<Op> {
   );
 }
 
+function emptyModels(): Map<number, number>[] {
+  return Array.from({ length: NR_TREES }, () => new Map<number, number>());
+}
+
 class Subject {
   scratch: Scratch;
   readonly valueSize: number;
   tree: BTree;
-  models: Map<number, number>[] = Array.from({ length: NR_TREES }, () => new Map());
+  models = emptyModels();
   committed: Map<number, number>[];
   #next = 1;
   /** Levels of the tallest tree that was committed. */
