@@ -4,6 +4,7 @@
  */
 import path from 'node:path';
 import { complain, print } from './output.ts';
+import type { Tool } from './tools/tool.ts';
 
 const HELP = `Usage: devmapper COMMAND [options] [arguments]
 
@@ -43,7 +44,14 @@ const runners: Record<string, () => Promise<Runner>> = {
     const { dmsetup } = await import('./dmsetup/dmsetup.ts');
     return (argv) => dmsetup('dmsetup', argv);
   },
+  thin_check: () => toolRunner(async () => (await import('./tools/thin-check.ts')).thinCheck),
+  thin_dump: () => toolRunner(async () => (await import('./tools/thin-dump.ts')).thinDump),
 };
+
+async function toolRunner(load: () => Promise<Tool>): Promise<Runner> {
+  const [{ runTool }, tool] = await Promise.all([import('./tools/tool.ts'), load()]);
+  return (argv) => runTool(tool, argv);
+}
 
 /** Runs the program with process.argv; resolves to the exit code. */
 export async function main(argv: readonly string[]): Promise<number> {

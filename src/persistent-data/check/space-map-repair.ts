@@ -1,10 +1,10 @@
 /**
- * SpaceMapRepair: gives the space maps of a metadata device the counts that a check has found, where
- * theirs differ. For tools, on metadata without fatal damage and not in use.
+ * SpaceMapRepair: gives the space maps of a metadata device the counts that a check has found,
+ * where theirs differ. For tools, on metadata without fatal damage and not in use.
  *
  * What is right already stays; bitmaps and trees that differ are written anew, in blocks to which
- * nothing refers. So the order of a commit holds: the caller flushes the new blocks, then writes the
- * root records into its superblock, then flushes again; a crash in between leaves the old maps.
+ * nothing refers. So the order of a commit holds: the caller flushes the new blocks, then writes
+ * the root records into its superblock, then flushes again; a crash in between leaves the old maps.
  * (Changing the blocks in place would need no free block, but a torn write would cost the pool.)
  * Does not: touch anything but space maps; see a superblock.
  */

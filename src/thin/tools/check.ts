@@ -138,7 +138,9 @@ class PoolCheck {
 
   #beginPhase(name: string): void {
     this.#phaseDamage = new DamageList();
-    this.#listener.phase?.(this.#prefix + name);
+    // The snapshot's trees, mostly shared with the live ones, are a part of the same phases.
+    const isRepeated = this.#prefix !== '' && this.#options.metadataSnap !== true;
+    if (!isRepeated) this.#listener.phase?.(name);
   }
 
   /** Looks at everything that the options ask for. */

@@ -3,10 +3,10 @@
  * thin_repair (spec: tools, 5), which only reads.
  *
  *   1. Trees are found by looking at every block (node-classes.ts).
- *   2. A tree of devices and a tree of details are a pair if they know the same devices and agree on
+ *   2. A tree of devices and one of details are a pair if they know the same devices and agree on
  *      how much is mapped. If the superblock's are a pair, they are it.
  *   3. Otherwise the pair with the newest mappings is taken, and a superblock made up for it.
- *   4. Without any pair, details are made up for the newest tree of devices, so that all of its data
+ *   4. Without any pair, details are made up for the newest tree of devices, so that all its data
  *      counts as shared: writes copy, nothing is overwritten in place.
  */
 import { DmError } from '../../base/error.ts';

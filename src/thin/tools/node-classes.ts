@@ -3,7 +3,7 @@
  * the blocks themselves (spec: tools, 5).
  *
  *   leaf of 24-byte values                                          details
- *   leaf of 8-byte values, all of them roots of mapping subtrees    devices (top of the mapping tree)
+ *   leaf of 8-byte values, all of them roots of mapping subtrees    devices (the top level)
  *   any other leaf of 8-byte values                                 mappings
  *   internal node                                                   what all its children are
  *
