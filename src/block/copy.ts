@@ -28,33 +28,47 @@ export function zeroRange(
   flags: number,
   done: Done,
 ): void {
-  const bio = new Bio();
-  let end = sector + nrSectors;
-  const max = device.limits.maxWriteZeroesSectors;
-  bio.op = max > 0 ? BioOp.WRITE_ZEROES : BioOp.WRITE;
-  bio.flags = max > 0 ? flags : 0;
-  bio.nrSectors = 0;
-  bio.sector = sector;
-  bio.data = ZEROES;
-  bio.onEnd = () => {
-    const at = bio.endSector;
-    if (bio.status !== 0 || at === end) {
-      done(bio.status);
-      return;
-    }
-    next(at);
-  };
-  const next = (at: number): void => {
-    bio.sector = at;
-    bio.nrSectors = Math.min(end - at, max > 0 ? max : BUFFER_SECTORS);
-    device.submit(bio);
-  };
   if (nrSectors === 0) {
-    end = sector;
     done(0);
     return;
   }
-  next(sector);
+  const bio = new Bio();
+  const end = sector + nrSectors;
+  const max = device.limits.maxWriteZeroesSectors;
+  bio.op = max > 0 ? BioOp.WRITE_ZEROES : BioOp.WRITE;
+  bio.flags = max > 0 ? flags : 0;
+  bio.data = ZEROES;
+  let at = sector;
+  inSteps((again) => {
+    bio.onEnd = () => {
+      at += bio.nrSectors;
+      if (bio.status !== 0 || at === end) done(bio.status);
+      else again();
+    };
+    bio.sector = at;
+    bio.nrSectors = Math.min(end - at, max > 0 ? max : BUFFER_SECTORS);
+    device.submit(bio);
+  });
+}
+
+/**
+ * Calls `step`, and again each time it calls `again`: by a loop if that is before it returns, since
+ * a device may end a bio at once, and thousands of steps within each other would exhaust the stack.
+ */
+function inSteps(step: (again: () => void) => void): void {
+  let wanted = false;
+  let running = false;
+  const again = (): void => {
+    wanted = true;
+    if (running) return;
+    running = true;
+    while (wanted) {
+      wanted = false;
+      step(again);
+    }
+    running = false;
+  };
+  again();
 }
 
 interface Place {
@@ -100,15 +114,19 @@ export class Copier {
       }
       const job = this.#waiting.shift();
       assert(job !== undefined, 'a job waits');
-      this.#piece(job, buffer, new Bio());
+      this.#run(job, buffer);
     }
   }
 
-  /** Reads and writes one piece of `job`, then goes on. */
-  #piece(job: Job, buffer: Uint8Array, bio: Bio): void {
-    const n = Math.min(job.nrSectors - job.copied, BUFFER_SECTORS);
+  /** Copies `job`, piece by piece. */
+  #run(job: Job, buffer: Uint8Array): void {
+    const bio = new Bio();
     bio.data = buffer;
-    bio.dataOffset = 0;
+    inSteps((again) => this.#piece(job, bio, buffer, again));
+  }
+
+  #piece(job: Job, bio: Bio, buffer: Uint8Array, again: () => void): void {
+    const n = Math.min(job.nrSectors - job.copied, BUFFER_SECTORS);
     bio.nrSectors = n;
     bio.op = BioOp.READ;
     bio.sector = job.from.sector + job.copied;
@@ -123,7 +141,7 @@ export class Copier {
       bio.onEnd = () => {
         job.copied += n;
         if (bio.status !== 0 || job.copied === job.nrSectors) this.#finish(job, buffer, bio.status);
-        else this.#piece(job, buffer, bio);
+        else again();
       };
       job.to.device.submit(bio);
     };

@@ -3,7 +3,7 @@
  */
 import { isPowerOfTwo, SECTOR_SIZE } from '../base/numbers.ts';
 import type { BlockDevice } from '../block/device.ts';
-import { PAYLOAD_BYTES_MAX, TransmissionFlag } from './protocol.ts';
+import { PAYLOAD_BYTES_MAX, ReplyForm, TransmissionFlag } from './protocol.ts';
 
 /** A device that a client has chosen; closed when its connection ends. */
 export interface OpenExport {
@@ -26,12 +26,12 @@ export function sizeBytes(device: BlockDevice): number {
 }
 
 /** What clients may do with `device`, given what they have negotiated so far. */
-export function transmissionFlags(device: BlockDevice, structuredReplies: boolean): number {
+export function transmissionFlags(device: BlockDevice, replyForm: ReplyForm): number {
   const flag = TransmissionFlag;
   // One process serves all connections of a device: a flush on one covers all.
   let flags = flag.HAS_FLAGS | flag.SEND_FLUSH | flag.SEND_FUA | flag.CAN_MULTI_CONN;
   flags |= flag.SEND_CACHE;
-  if (structuredReplies) flags |= flag.SEND_DF;
+  if (replyForm !== ReplyForm.SIMPLE) flags |= flag.SEND_DF;
   if (device.readOnly) return flags | flag.READ_ONLY;
   flags |= flag.SEND_WRITE_ZEROES;
   if (device.limits.maxDiscardSectors > 0) flags |= flag.SEND_TRIM;

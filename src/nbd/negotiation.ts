@@ -11,7 +11,7 @@ import {
   OPT_REPLY_MAGIC,
   OptionReply,
   optionReplyHeader,
-  STRING_BYTES_MAX,
+  ReplyForm,
 } from './protocol.ts';
 import {
   blockSizes,
@@ -20,11 +20,12 @@ import {
   type ExportTable,
   type OpenExport,
 } from './export.ts';
+import { parseContexts, parseInfo, parseText } from './option-data.ts';
 
 /** What haggling ended with. */
 export interface Agreement {
   readonly export: OpenExport;
-  readonly structuredReplies: boolean;
+  readonly replyForm: ReplyForm;
   /** base:allocation was selected for this export. */
   readonly baseAllocation: boolean;
 }
@@ -38,25 +39,19 @@ export type Outcome =
 
 const MORE: Outcome = { next: 'option' };
 
-/** An INFO or GO option's data, taken apart. */
-interface InfoRequest {
-  readonly name: string;
-  readonly infos: readonly number[];
-}
-
 export class Negotiation {
   readonly #exports: ExportTable;
   readonly #send: (frame: Buffer) => void;
-  #structuredReplies = false;
+  #replyForm: ReplyForm = ReplyForm.SIMPLE;
   /** Export for which base:allocation was selected last. */
   #selectedFor: string | null = null;
   #shuttingDown = false;
-  readonly #noZeroes: boolean;
+  /** The client's wish for EXPORT_NAME's reply. */
+  noZeroes = false;
 
-  /** `send` takes frames in order. `noZeroes` is the client's wish for EXPORT_NAME's reply. */
-  constructor(exports: ExportTable, noZeroes: boolean, send: (frame: Buffer) => void) {
+  /** `send` takes frames in order. */
+  constructor(exports: ExportTable, send: (frame: Buffer) => void) {
     this.#exports = exports;
-    this.#noZeroes = noZeroes;
     this.#send = send;
   }
 
@@ -90,10 +85,8 @@ export class Negotiation {
       case Option.GO:
         return this.#infoOrGo(option, data);
       case Option.STRUCTURED_REPLY:
-        if (this.#mustBeEmpty(option, data)) {
-          this.#structuredReplies = true;
-          this.#reply(option, OptionReply.ACK);
-        }
+      case Option.EXTENDED_HEADERS:
+        this.#chooseReplyForm(option, data);
         return MORE;
       case Option.LIST_META_CONTEXT:
       case Option.SET_META_CONTEXT:
@@ -109,11 +102,12 @@ export class Negotiation {
 
   #reply(option: number, type: number, payload: Buffer = Buffer.alloc(0)): void {
     const frame = Buffer.alloc(optionReplyHeader.size + payload.length);
-    frame.writeUInt32BE(OPT_REPLY_MAGIC[0], 0);
-    frame.writeUInt32BE(OPT_REPLY_MAGIC[1], 4);
-    frame.writeUInt32BE(option, optionReplyHeader.option.offset);
-    frame.writeUInt32BE(type, optionReplyHeader.type.offset);
-    frame.writeUInt32BE(payload.length, optionReplyHeader.length.offset);
+    const view = new DataView(frame.buffer, frame.byteOffset, frame.length);
+    optionReplyHeader.magicHigh.set(view, 0, OPT_REPLY_MAGIC[0]);
+    optionReplyHeader.magicLow.set(view, 0, OPT_REPLY_MAGIC[1]);
+    optionReplyHeader.option.set(view, 0, option);
+    optionReplyHeader.type.set(view, 0, type);
+    optionReplyHeader.length.set(view, 0, payload.length);
     payload.copy(frame, optionReplyHeader.size);
     this.#send(frame);
   }
@@ -129,16 +123,29 @@ export class Negotiation {
     return false;
   }
 
+  #chooseReplyForm(option: number, data: Buffer): void {
+    if (!this.#mustBeEmpty(option, data)) return;
+    const extended = option === Option.EXTENDED_HEADERS;
+    if (!extended && this.#replyForm === ReplyForm.EXTENDED) {
+      const text = 'extended headers have been agreed on already';
+      this.#error(option, OptionReply.ERR_EXT_HEADER_REQD, text);
+      return;
+    }
+    this.#replyForm = extended ? ReplyForm.EXTENDED : ReplyForm.STRUCTURED;
+    this.#reply(option, OptionReply.ACK);
+  }
+
   // --- exports
 
   /** The old way to choose an export: no reply frame, and no way to refuse but closing. */
   #exportName(data: Buffer): Outcome {
-    const name = textOf(data);
+    if (this.#replyForm === ReplyForm.EXTENDED) return { next: 'close' };
+    const name = parseText(data);
     const found = name === null ? null : this.#exports.open(name);
     if (found === null) return { next: 'close' };
-    const reply = Buffer.alloc(this.#noZeroes ? 10 : 134);
+    const reply = Buffer.alloc(this.noZeroes ? 10 : 134);
     reply.writeBigUInt64BE(BigInt(sizeBytes(found.device)), 0);
-    reply.writeUInt16BE(transmissionFlags(found.device, this.#structuredReplies), 8);
+    reply.writeUInt16BE(transmissionFlags(found.device, this.#replyForm), 8);
     this.#send(reply);
     return { next: 'transmission', agreement: this.#agree(found) };
   }
@@ -146,7 +153,7 @@ export class Negotiation {
   #agree(chosen: OpenExport): Agreement {
     return {
       export: chosen,
-      structuredReplies: this.#structuredReplies,
+      replyForm: this.#replyForm,
       baseAllocation: this.#selectedFor === chosen.name,
     };
   }
@@ -189,7 +196,7 @@ export class Negotiation {
     const { device } = found;
     const info = (type: number, ...parts: Buffer[]): void =>
       this.#reply(option, OptionReply.INFO, Buffer.concat([uint16(type), ...parts]));
-    const flags = transmissionFlags(device, this.#structuredReplies);
+    const flags = transmissionFlags(device, this.#replyForm);
     info(Info.EXPORT, uint64(sizeBytes(device)), uint16(flags));
     if (infos.includes(Info.NAME)) info(Info.NAME, Buffer.from(found.name));
     if (infos.includes(Info.DESCRIPTION)) info(Info.DESCRIPTION, Buffer.from(found.description));
@@ -209,7 +216,7 @@ export class Negotiation {
       this.#error(option, OptionReply.ERR_INVALID, 'the lengths in the option do not add up');
       return;
     }
-    if (set && !this.#structuredReplies) {
+    if (set && this.#replyForm === ReplyForm.SIMPLE) {
       this.#error(option, OptionReply.ERR_INVALID, 'structured replies come first');
       return;
     }
@@ -244,52 +251,4 @@ function uint64(n: number): Buffer {
   const bytes = Buffer.alloc(8);
   bytes.writeBigUInt64BE(BigInt(n));
   return bytes;
-}
-
-/** A string of the wire; null if it is too long, has a NUL or is not UTF-8. */
-function textOf(bytes: Buffer): string | null {
-  if (bytes.length > STRING_BYTES_MAX || bytes.includes(0)) return null;
-  try {
-    return new TextDecoder('utf-8', { fatal: true }).decode(bytes);
-  } catch {
-    return null;
-  }
-}
-
-/** Takes `length` bytes at `at`; null if they are not there. */
-function slice(data: Buffer, at: number, length: number): Buffer | null {
-  return length <= data.length - at ? data.subarray(at, at + length) : null;
-}
-
-/** A 32-bit length and a string of that length at `at`. */
-function sizedText(data: Buffer, at: number): { text: string; end: number } | null {
-  if (data.length - at < 4) return null;
-  const bytes = slice(data, at + 4, data.readUInt32BE(at));
-  const text = bytes === null ? null : textOf(bytes);
-  return bytes === null || text === null ? null : { text, end: at + 4 + bytes.length };
-}
-
-function parseInfo(data: Buffer): InfoRequest | null {
-  const name = sizedText(data, 0);
-  if (name === null || data.length - name.end < 2) return null;
-  const count = data.readUInt16BE(name.end);
-  const list = slice(data, name.end + 2, count * 2);
-  if (list === null || data.length !== name.end + 2 + count * 2) return null;
-  const infos = Array.from({ length: count }, (_, i) => list.readUInt16BE(i * 2));
-  return { name: name.text, infos };
-}
-
-function parseContexts(data: Buffer): { name: string; queries: string[] } | null {
-  const name = sizedText(data, 0);
-  if (name === null || data.length - name.end < 4) return null;
-  const count = data.readUInt32BE(name.end);
-  const queries: string[] = [];
-  let at = name.end + 4;
-  for (let i = 0; i < count; i++) {
-    const query = sizedText(data, at);
-    if (query === null) return null;
-    queries.push(query.text);
-    at = query.end;
-  }
-  return at === data.length ? { name: name.text, queries } : null;
 }

@@ -7,7 +7,13 @@ import { be16, be32, be64, struct } from '../base/struct.ts';
 // --- handshake
 
 /** The greeting: two magics and the handshake flags. */
-export const greeting = struct(18, { nbdMagic: be64, optMagic: be64, flags: be16 });
+export const greeting = struct(18, {
+  nbdMagicHigh: be32,
+  nbdMagicLow: be32,
+  optMagicHigh: be32,
+  optMagicLow: be32,
+  flags: be16,
+});
 
 /** "NBDMAGIC" and "IHAVEOPT" as halves of a 64-bit word. */
 export const NBD_MAGIC = [0x4e42444d, 0x41474943] as const;
@@ -16,9 +22,15 @@ export const OPT_REPLY_MAGIC = [0x0003e889, 0x045565a9] as const;
 
 export const HandshakeFlag = { FIXED_NEWSTYLE: 1, NO_ZEROES: 2 } as const;
 
-export const optionHeader = struct(16, { magic: be64, option: be32, length: be32 });
+export const optionHeader = struct(16, {
+  magicHigh: be32,
+  magicLow: be32,
+  option: be32,
+  length: be32,
+});
 export const optionReplyHeader = struct(20, {
-  magic: be64,
+  magicHigh: be32,
+  magicLow: be32,
   option: be32,
   type: be32,
   length: be32,
@@ -83,10 +95,24 @@ export const request = struct(28, {
   type: be16,
   cookieHigh: be32,
   cookieLow: be32,
-  offset: be64,
+  offsetHigh: be32,
+  offsetLow: be32,
   length: be32,
 });
 export const REQUEST_MAGIC = 0x25609513;
+
+/** A request once extended headers have been agreed on: as above, but for the length. */
+export const extendedRequest = struct(32, {
+  magic: be32,
+  flags: be16,
+  type: be16,
+  cookieHigh: be32,
+  cookieLow: be32,
+  offsetHigh: be32,
+  offsetLow: be32,
+  length: be64,
+});
+export const EXTENDED_REQUEST_MAGIC = 0x21e41c71;
 
 export const Command = {
   READ: 0,
@@ -100,7 +126,15 @@ export const Command = {
   RESIZE: 8,
 } as const;
 
-export const CommandFlag = { FUA: 1, NO_HOLE: 2, DF: 4, REQ_ONE: 8, FAST_ZERO: 16 } as const;
+export const CommandFlag = {
+  FUA: 1 << 0,
+  NO_HOLE: 1 << 1,
+  DF: 1 << 2,
+  REQ_ONE: 1 << 3,
+  FAST_ZERO: 1 << 4,
+  /** Extended requests only: `length` bytes of payload follow. */
+  PAYLOAD_LEN: 1 << 5,
+} as const;
 
 export const simpleReply = struct(16, {
   magic: be32,
@@ -121,37 +155,37 @@ export const chunk = struct(20, {
 export const CHUNK_MAGIC = 0x668e33ef;
 export const CHUNK_DONE = 1;
 
+/** A chunk once extended headers have been agreed on; `offset` repeats the request's. */
+export const extendedChunk = struct(32, {
+  magic: be32,
+  flags: be16,
+  type: be16,
+  cookieHigh: be32,
+  cookieLow: be32,
+  offsetHigh: be32,
+  offsetLow: be32,
+  length: be64,
+});
+export const EXTENDED_CHUNK_MAGIC = 0x6e8a278c;
+
 export const Chunk = {
   NONE: 0,
   OFFSET_DATA: 1,
   OFFSET_HOLE: 2,
   BLOCK_STATUS: 5,
+  BLOCK_STATUS_EXT: 6,
   ERROR: 0x8001,
   ERROR_OFFSET: 0x8002,
 } as const;
 
-/** What precedes the data of an OFFSET_DATA chunk. */
-export const offsetData = struct(28, {
-  magic: be32,
-  flags: be16,
-  type: be16,
-  cookieHigh: be32,
-  cookieLow: be32,
-  length: be32,
-  offset: be64,
-});
+/** Payloads of chunks: what precedes the data of OFFSET_DATA, and OFFSET_HOLE's and ERROR's. */
+export const offsetData = struct(8, { offset: be64 });
+export const offsetHole = struct(12, { offset: be64, length: be32 });
+export const errorChunk = struct(6, { error: be32, messageLength: be16 });
 
-/** An OFFSET_HOLE chunk. */
-export const offsetHole = struct(32, {
-  magic: be32,
-  flags: be16,
-  type: be16,
-  cookieHigh: be32,
-  cookieLow: be32,
-  length: be32,
-  offset: be64,
-  holeLength: be32,
-});
+/** How a session's replies look: agreed on during haggling. */
+export const ReplyForm = { SIMPLE: 0, STRUCTURED: 1, EXTENDED: 2 } as const;
+export type ReplyForm = (typeof ReplyForm)[keyof typeof ReplyForm];
 
 /** Errors that may travel; everything else becomes EINVAL or EIO. */
 export const WireError = {
@@ -167,10 +201,14 @@ export const WireError = {
 
 const wireErrors = new Set<number>(Object.values(WireError));
 
-/** The number that tells a client of `status`, an errno number of a bio. */
-export function wireError(status: number): number {
-  if (status === 0 || wireErrors.has(status)) return status;
-  return WireError.EIO;
+/**
+ * The number that tells a client of `status`, an errno number of a bio. ENOTSUP is for commands
+ * that asked for it by FAST_ZERO only.
+ */
+export function wireError(status: number, fastZero: boolean): number {
+  if (status === 0) return 0;
+  if (status === WireError.ENOTSUP && !fastZero) return WireError.EINVAL;
+  return wireErrors.has(status) ? status : WireError.EIO;
 }
 
 // --- metadata contexts
@@ -178,9 +216,6 @@ export function wireError(status: number): number {
 export const BASE_ALLOCATION = 'base:allocation';
 /** The id under which base:allocation is selected. */
 export const BASE_ALLOCATION_ID = 1;
-/** The most extents in one reply that clients accept. */
-export const EXTENTS_MAX = 1 << 20;
-
 // --- limits
 
 /** Largest payload of a read or write: what the Linux client sends without asking. */
@@ -190,6 +225,8 @@ export const PAYLOAD_BYTES_ABSURD = 256 * 1024 * 1024;
 /** Data of one option; more is drained and refused, up to OPTION_BYTES_ABSURD. */
 export const OPTION_BYTES_MAX = 65536;
 export const OPTION_BYTES_ABSURD = 16 * 1024 * 1024;
-/** Requests and bytes that one connection may have in flight; beyond, its socket is not read. */
+/** Replies to options that a client leaves unread; beyond, its options are not read. */
+export const OPTION_REPLY_BYTES_MAX = 1024 * 1024;
+/** Requests and memory that one connection may have in use; beyond, its socket is not read. */
 export const IN_FLIGHT_REQUESTS_MAX = 512;
 export const IN_FLIGHT_BYTES_MAX = 64 * 1024 * 1024;

@@ -1,126 +1,116 @@
 /**
- * ReplyBuffer: the bytes on their way to a client, gathered so that a turn of the event loop makes
- * one write. Hot path.
+ * ReplyBuffer: the bytes on their way to a client, gathered so that one turn of the event loop
+ * makes one write. Hot path.
  *
  * Replies are laid out in slabs. A read reserves room for its header and data when it starts, so
  * that the data is read to where it is sent from; it is queued when it is done. Reserved room that
- * is never sent (a failed read's) is simply skipped. A slab is used again when nothing reserved or
- * queued in it is left.
+ * is never sent (a failed read's) is skipped.
+ *
+ *   reserve ──► queue ──► #unsent list ──flush──► the socket's, until #wrote ──► slab released
+ *      └─ drop
  */
-import type { Socket } from 'node:net';
+import type { Duplex } from 'node:stream';
+import { SLAB_BYTES, type Slab, type SlabPool } from './slab.ts';
 
-const SLAB_BYTES = 1024 * 1024;
-/** A reply larger than this gets a slab of its own, which is not kept. */
-const LARGE_BYTES = 256 * 1024;
-const SLABS_KEPT_MAX = 4;
+/** A reply larger than this gets a slab of its own: few would fit into a common one. */
+const LARGE_BYTES = SLAB_BYTES / 4;
 
-export class Slab {
-  readonly buffer: Buffer;
-  readonly view: DataView;
-  used = 0;
-  /**
-   * Reservations that are not yet queued or given up, and queued bytes that are not yet written.
-   */
-  pending = 0;
-
-  constructor(bytes: number) {
-    this.buffer = Buffer.allocUnsafeSlow(bytes);
-    const { buffer, byteOffset, byteLength } = this.buffer;
-    this.view = new DataView(buffer, byteOffset, byteLength);
-  }
-}
-
-interface Piece {
-  readonly slab: Slab;
-  readonly begin: number;
-  end: number;
+/** Bytes `[begin, end)` of a slab; pooled. */
+class Piece {
+  slab: Slab | null = null;
+  begin = 0;
+  end = 0;
+  next: Piece | null = null;
 }
 
 export class ReplyBuffer {
-  readonly #socket: Socket;
-  #current: Slab | null = null;
-  readonly #idle: Slab[] = [];
-  #pieces: Piece[] = [];
-  #bytesQueued = 0;
-  #bytesWriting = 0;
+  readonly #pool: SlabPool;
+  readonly #socket: Duplex;
   readonly #written: () => void;
+  /** Held, for as long as replies are cut from it. */
+  #current: Slab | null = null;
+  /** Pieces in order: first what the socket has and has not written, then what is queued. */
+  #first: Piece | null = null;
+  #last: Piece | null = null;
+  #firstQueued: Piece | null = null;
+  #free: Piece | null = null;
+  readonly #wrote = (): void => this.#pieceWritten();
 
-  /** `written` is called whenever the socket has taken what was flushed. */
-  constructor(socket: Socket, written: () => void) {
+  /** `written` is called whenever the socket has taken some of what was flushed. */
+  constructor(pool: SlabPool, socket: Duplex, written: () => void) {
+    this.#pool = pool;
     this.#socket = socket;
     this.#written = written;
   }
 
-  /** Bytes that the client has not taken yet. */
-  get bytesPending(): number {
-    return this.#bytesQueued + this.#bytesWriting;
-  }
-
-  get hasQueued(): boolean {
-    return this.#pieces.length > 0;
-  }
-
-  /** A slab with `bytes` of room from its `used` on, which is moved behind them. */
+  /** A slab with `bytes` of room just before its `used`; held, for the room. */
   reserve(bytes: number): Slab {
-    let slab = this.#current;
     if (bytes > LARGE_BYTES) {
-      slab = new Slab(bytes);
-    } else if (slab === null || slab.buffer.length - slab.used < bytes) {
-      slab = this.#idle.pop() ?? new Slab(SLAB_BYTES);
+      const large = this.#pool.take(bytes);
+      large.used = bytes;
+      return large;
+    }
+    let slab = this.#current;
+    if (slab?.holders === 1) slab.used = 0;
+    if (slab === null || SLAB_BYTES - slab.used < bytes) {
+      if (slab !== null) this.#pool.release(slab);
+      slab = this.#pool.take(SLAB_BYTES);
       this.#current = slab;
     }
     slab.used += bytes;
-    slab.pending++;
+    slab.holders++;
     return slab;
   }
 
-  /** Queues `bytes` at `begin` of a reservation in `slab`. */
+  /** Queues `bytes` at `begin` of reserved room in `slab`, for the next flush. */
   queue(slab: Slab, begin: number, bytes: number): void {
-    const last = this.#pieces.at(-1);
-    if (last !== undefined && last.slab === slab && last.end === begin) {
+    const last = this.#firstQueued === null ? null : this.#last;
+    if (last !== null && last.slab === slab && last.end === begin) {
       last.end += bytes;
-      slab.pending--;
-    } else {
-      this.#pieces.push({ slab, begin, end: begin + bytes });
+      this.#pool.release(slab);
+      return;
     }
-    this.#bytesQueued += bytes;
+    const piece = this.#free ?? new Piece();
+    this.#free = piece.next;
+    piece.slab = slab;
+    piece.begin = begin;
+    piece.end = begin + bytes;
+    piece.next = null;
+    if (this.#last === null) this.#first = piece;
+    else this.#last.next = piece;
+    this.#last = piece;
+    this.#firstQueued ??= piece;
   }
 
-  /** Gives a reservation up without sending anything. */
+  /** Gives reserved room up without sending anything. */
   drop(slab: Slab): void {
-    this.#release(slab);
-  }
-
-  #release(slab: Slab): void {
-    if (--slab.pending > 0) return;
-    slab.used = 0;
-    if (slab === this.#current || slab.buffer.length !== SLAB_BYTES) return;
-    if (this.#idle.length < SLABS_KEPT_MAX) this.#idle.push(slab);
+    this.#pool.release(slab);
   }
 
   /** Hands everything queued to the socket. */
   flush(): void {
-    const pieces = this.#pieces;
-    if (pieces.length === 0) return;
-    this.#pieces = [];
-    const bytes = this.#bytesQueued;
-    this.#bytesQueued = 0;
-    if (this.#socket.destroyed) {
-      for (const { slab } of pieces) this.#release(slab);
-      return;
+    let piece = this.#firstQueued;
+    if (piece === null) return;
+    this.#firstQueued = null;
+    const several = piece.next !== null;
+    if (several) this.#socket.cork();
+    while (piece !== null) {
+      const { slab, begin, end, next }: Piece = piece;
+      this.#socket.write((slab as Slab).buffer.subarray(begin, end), this.#wrote);
+      piece = next;
     }
-    this.#bytesWriting += bytes;
-    const done = (): void => {
-      this.#bytesWriting -= bytes;
-      for (const { slab } of pieces) this.#release(slab);
-      this.#written();
-    };
-    if (pieces.length > 1) this.#socket.cork();
-    for (const [index, { slab, begin, end }] of pieces.entries()) {
-      const part = slab.buffer.subarray(begin, end);
-      if (index === pieces.length - 1) this.#socket.write(part, done);
-      else this.#socket.write(part);
-    }
-    if (pieces.length > 1) this.#socket.uncork();
+    if (several) this.#socket.uncork();
+  }
+
+  /** The socket has written the first piece, or has been destroyed: it tells in order. */
+  #pieceWritten(): void {
+    const piece = this.#first as Piece;
+    this.#first = piece.next;
+    if (piece.next === null) this.#last = null;
+    this.#pool.release(piece.slab as Slab);
+    piece.slab = null;
+    piece.next = this.#free;
+    this.#free = piece;
+    this.#written();
   }
 }

@@ -1,9 +1,10 @@
 /**
- * Request: one NBD command of one connection, pooled; with the bio and the reply room that it
- * needs. Hot path: everything it carries is set in the constructor once.
+ * Request: one NBD command of one connection, pooled; with the bio and the memory that it needs.
+ * Hot path: everything it carries is set in the constructor once.
  */
+import { U32 } from '../base/numbers.ts';
 import { Bio } from '../block/bio.ts';
-import type { Slab } from './reply-buffer.ts';
+import type { Slab } from './slab.ts';
 import type { WriteRange } from './write-ranges.ts';
 
 const NO_BYTES = Buffer.alloc(0);
@@ -13,14 +14,18 @@ export class Request implements WriteRange {
   flags = 0;
   cookieHigh = 0;
   cookieLow = 0;
+  offsetHigh = 0;
+  offsetLow = 0;
   /** In bytes; rounded above 2^53, where it is past the end of anything. */
-  offset = 0;
   length = 0;
-  /** A write's data: `length` bytes of `payload` from `payloadOffset`. */
+  /** Bytes of payload that follow the header. */
+  payloadBytes = 0;
+  /** The payload: `payloadBytes` of `payload` from `payloadBegin`; `payloadSlab` is held. */
   payload: Buffer = NO_BYTES;
-  payloadOffset = 0;
-  /** A read's room: header and data from `replyBegin`. */
-  slab: Slab | null = null;
+  payloadBegin = 0;
+  payloadSlab: Slab | null = null;
+  /** A read's room: header and data from `replyBegin`; held. */
+  replySlab: Slab | null = null;
   replyBegin = 0;
   readonly bio = new Bio();
   nextFree: Request | null = null;
@@ -38,10 +43,16 @@ export class Request implements WriteRange {
     this.start = () => started(this);
   }
 
-  /** Lets go of what it carried. */
+  /** In bytes; rounded above 2^53, where it is past the end of anything. */
+  get offset(): number {
+    return this.offsetHigh * U32 + this.offsetLow;
+  }
+
+  /** Lets go of the payload's and the reply's memory; its slabs have been released. */
   reset(): void {
     this.payload = NO_BYTES;
-    this.slab = null;
+    this.payloadSlab = null;
+    this.replySlab = null;
     this.bio.data = NO_BYTES;
   }
 }

@@ -3,6 +3,7 @@
  */
 import fs from 'node:fs';
 import net from 'node:net';
+import type { Duplex } from 'node:stream';
 import { DmError } from '../base/error.ts';
 import { errnoOf } from '../base/errno.ts';
 import type { Log } from '../base/log.ts';
@@ -59,7 +60,13 @@ export class NbdServer {
   }
 
   async #listen(start: (server: net.Server) => void): Promise<net.Server> {
-    const server = net.createServer({ noDelay: true }, (socket) => this.#accept(socket));
+    const options = {
+      noDelay: true,
+      keepAlive: true,
+      allowHalfOpen: true,
+      pauseOnConnect: true,
+    };
+    const server = net.createServer(options, (socket) => this.serve(socket));
     server.maxConnections = CONNECTIONS_MAX;
     await new Promise<void>((resolve, reject) => {
       server.once('error', (cause) => {
@@ -73,18 +80,17 @@ export class NbdServer {
     return server;
   }
 
-  #accept(socket: net.Socket): void {
-    const devices = new Map<Session, BlockDevice>();
-    const session = new Session(socket, {
+  /**
+   * Serves a client that is connected by `stream`: a socket that is paused since it was accepted,
+   * or any other stream of bytes both ways.
+   */
+  serve(stream: Duplex): void {
+    const session = new Session(stream, {
       exports: this.#exports,
       log: this.#log,
-      rangesFor: (chosen) => {
-        devices.set(session, chosen.device);
-        return this.#rangesFor(chosen);
-      },
-      ended: (ended) => {
-        const device = devices.get(ended);
-        if (device !== undefined) this.#releaseRanges(device);
+      rangesFor: (chosen) => this.#rangesFor(chosen),
+      ended: (ended, chosen) => {
+        if (chosen !== null) this.#releaseRanges(chosen.device);
         this.#sessions.delete(ended);
         if (this.#sessions.size === 0) this.#idle?.();
       },

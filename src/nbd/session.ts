@@ -1,217 +1,203 @@
 /**
  * Session: one client's connection, from the greeting to the end (spec: nbd, 1 to 3 and 7).
  *
- *   CLIENT_FLAGS ─► OPTION ◄─► OPTION_DATA ─► TRANSMISSION ─► closed
- *                      ▲ └─ too long ─► OPTION_DRAIN
- *                      └──────────────────────┘
+ *   HAGGLING ──GO, EXPORT_NAME──► TRANSMISSION ──DISC, end of stream, shutdown──► ENDING ──► CLOSED
+ *      └───────────────ABORT, a refused EXPORT_NAME, shutdown───────────────────────▲
  *
- * A client that breaks the protocol loses its connection; what it had in flight is finished and its
- * replies discarded.
+ * A client that breaks the protocol loses its connection at once; whatever way a connection ends,
+ * what it had in flight is finished first, and only then the export is closed.
+ * In ENDING everything has been answered; what the client still sends is thrown away, since closing
+ * a socket with unread bytes would take the last replies back.
  */
-import type { Socket } from 'node:net';
+import type { Duplex } from 'node:stream';
 import type { Log } from '../base/log.ts';
 import type { ExportTable, OpenExport } from './export.ts';
-import { Negotiation, type Outcome } from './negotiation.ts';
+import { Negotiation, type Agreement, type Outcome } from './negotiation.ts';
+import { OptionReader, type OptionConsumer } from './option-reader.ts';
 import {
   greeting,
   HandshakeFlag,
   NBD_MAGIC,
   OPT_MAGIC,
-  optionHeader,
-  OPTION_BYTES_ABSURD,
-  OPTION_BYTES_MAX,
+  OPTION_REPLY_BYTES_MAX,
+  ReplyForm,
 } from './protocol.ts';
+import { Receiver, type ByteSink } from './receiver.ts';
 import { ReplyBuffer } from './reply-buffer.ts';
+import { ReplyWriter } from './reply-writer.ts';
 import { RequestReader } from './request-reader.ts';
+import { SlabPool } from './slab.ts';
 import { Transmission, type TransmissionOwner } from './transmission.ts';
 import type { WriteRanges } from './write-ranges.ts';
 
 /** A client has this long to choose an export. */
-export const HANDSHAKE_TIMEOUT_MS = 60_000;
+const HANDSHAKE_TIMEOUT_MS = 60_000;
+/** A client has this long to close its side after ours has been. */
+const ENDING_TIMEOUT_MS = 1_000;
+/** What a client has sent when the server shuts down is still answered, with errors. */
+const SHUTDOWN_LINGER_MS = 100;
 
-const State = {
-  CLIENT_FLAGS: 0,
-  OPTION: 1,
-  OPTION_DATA: 2,
-  OPTION_DRAIN: 3,
-  TRANSMISSION: 4,
-  CLOSED: 5,
-} as const;
+const State = { HAGGLING: 0, TRANSMISSION: 1, ENDING: 2, CLOSED: 3 } as const;
+
+/** Where bytes go that nobody will look at. */
+const DISCARDED = new Uint8Array(65536);
 
 export interface SessionContext {
   readonly exports: ExportTable;
   readonly log: Log;
-  /** The write ranges that all sessions on a device share. */
+  /** The write ranges that all sessions on a device share, until `ended`. */
   rangesFor(chosen: OpenExport): WriteRanges;
-  /** The session has ended and nothing of it is in flight. */
-  ended(session: Session): void;
+  /**
+   * The session has ended and nothing of it is in flight. `chosen` is what it had open, closed now.
+   */
+  ended(session: Session, chosen: OpenExport | null): void;
 }
 
-export class Session implements TransmissionOwner {
-  readonly #socket: Socket;
+export class Session implements ByteSink, OptionConsumer, TransmissionOwner {
   readonly #context: SessionContext;
-  #state: (typeof State)[keyof typeof State] = State.CLIENT_FLAGS;
-  /** Received during haggling and not used yet. */
-  #received: Buffer = Buffer.alloc(0);
-  #option = 0;
-  #optionBytes = 0;
-  #negotiation: Negotiation | null = null;
+  readonly #receiver: Receiver;
+  readonly #socket: Duplex;
+  #state: (typeof State)[keyof typeof State] = State.HAGGLING;
+  readonly #options = new OptionReader(this);
+  readonly #negotiation: Negotiation;
   #export: OpenExport | null = null;
   #transmission: Transmission | null = null;
-  #reader: RequestReader | null = null;
-  readonly #replies: ReplyBuffer;
+  #requests: RequestReader | null = null;
+  #replies: ReplyBuffer | null = null;
+  /** Requests or options are being read: what they cause is done when they have been. */
   #reading = false;
-  #flushScheduled = false;
+  /** The client's bytes are left where they are until it has less in use. */
   #paused = false;
+  #flushScheduled = false;
+  /** The client wants to, or has to, go: nothing more is read from it. */
   #disconnecting = false;
   #shuttingDown = false;
   #ended = false;
-  readonly #timer: NodeJS.Timeout;
+  #timer: NodeJS.Timeout;
+  readonly #flush = (): void => {
+    this.#flushScheduled = false;
+    this.#replies?.flush();
+  };
 
-  constructor(socket: Socket, context: SessionContext) {
-    this.#socket = socket;
+  constructor(accepted: Duplex, context: SessionContext) {
     this.#context = context;
-    this.#replies = new ReplyBuffer(socket, () => this.#written());
+    this.#receiver = new Receiver(accepted, this);
+    const socket = this.#receiver.socket;
+    this.#socket = socket;
+    this.#negotiation = new Negotiation(context.exports, (frame) => void socket.write(frame));
     this.#timer = setTimeout(() => this.breakOff('no export chosen in time'), HANDSHAKE_TIMEOUT_MS);
     this.#timer.unref();
-    socket.setNoDelay(true);
-    socket.on('data', (chunk: Buffer) => this.#receive(chunk));
     socket.on('error', () => undefined); // 'close' follows.
+    socket.on('end', () => this.#endOfStream());
     socket.on('close', () => this.#closed());
+    socket.on('drain', () => this.#continue());
     this.#greet();
   }
 
   #greet(): void {
     const bytes = Buffer.alloc(greeting.size);
-    bytes.writeUInt32BE(NBD_MAGIC[0], 0);
-    bytes.writeUInt32BE(NBD_MAGIC[1], 4);
-    bytes.writeUInt32BE(OPT_MAGIC[0], 8);
-    bytes.writeUInt32BE(OPT_MAGIC[1], 12);
-    bytes.writeUInt16BE(HandshakeFlag.FIXED_NEWSTYLE | HandshakeFlag.NO_ZEROES, 16);
+    const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
+    greeting.nbdMagicHigh.set(view, 0, NBD_MAGIC[0]);
+    greeting.nbdMagicLow.set(view, 0, NBD_MAGIC[1]);
+    greeting.optMagicHigh.set(view, 0, OPT_MAGIC[0]);
+    greeting.optMagicLow.set(view, 0, OPT_MAGIC[1]);
+    greeting.flags.set(view, 0, HandshakeFlag.FIXED_NEWSTYLE | HandshakeFlag.NO_ZEROES);
     this.#socket.write(bytes);
   }
 
   // --- receiving
 
-  #receive(chunk: Buffer): void {
-    if (this.#state === State.TRANSMISSION) {
-      this.#reader?.feed(chunk);
+  room(): Uint8Array {
+    if (this.#state === State.HAGGLING) return this.#options.room();
+    if (this.#state !== State.TRANSMISSION || this.#disconnecting) return DISCARDED;
+    return (this.#requests as RequestReader).room();
+  }
+
+  received(bytes: number): boolean {
+    if (this.#state === State.HAGGLING) {
+      this.#options.received(bytes);
+      this.#readOptions();
+    } else if (this.#state === State.TRANSMISSION && !this.#disconnecting) {
+      (this.#requests as RequestReader).received(bytes);
       this.#readRequests();
-      return;
     }
-    this.#received = this.#received.length === 0 ? chunk : Buffer.concat([this.#received, chunk]);
-    while (this.#haggle());
+    return !this.#paused;
   }
 
-  /** Takes `n` bytes of what has been received, or null while there are fewer. */
-  #take(n: number): Buffer | null {
-    if (this.#received.length < n) return null;
-    const bytes = this.#received.subarray(0, n);
-    this.#received = this.#received.subarray(n);
-    return bytes;
+  #endOfStream(): void {
+    this.#disconnecting = true;
+    this.#endIfDone();
   }
 
-  /** One step of the haggling; false when it needs more bytes, or is over. */
-  #haggle(): boolean {
-    switch (this.#state) {
-      case State.CLIENT_FLAGS:
-        return this.#clientFlags(this.#take(4));
-      case State.OPTION:
-        return this.#optionHeader(this.#take(optionHeader.size));
-      case State.OPTION_DATA: {
-        const data = this.#take(this.#optionBytes);
-        if (data === null) return false;
-        this.#state = State.OPTION;
-        return this.#after((this.#negotiation as Negotiation).handle(this.#option, data));
-      }
-      case State.OPTION_DRAIN: {
-        const n = Math.min(this.#received.length, this.#optionBytes);
-        this.#take(n);
-        this.#optionBytes -= n;
-        if (this.#optionBytes > 0) return false;
-        this.#negotiation?.tooBig(this.#option);
-        this.#state = State.OPTION;
-        return true;
-      }
-      default:
-        return false;
-    }
+  // --- haggling
+
+  #readOptions(): void {
+    this.#reading = true;
+    this.#socket.cork();
+    this.#options.read();
+    this.#socket.uncork();
+    this.#reading = false;
+    this.#paused = this.#state === State.HAGGLING && this.#hasUnreadReplies;
+    if (this.#requests !== null) this.#readRequests();
+    else this.#endIfDone();
   }
 
-  #clientFlags(bytes: Buffer | null): boolean {
-    if (bytes === null) return false;
-    const flags = bytes.readUInt32BE(0);
+  get #hasUnreadReplies(): boolean {
+    return this.#socket.writableLength >= OPTION_REPLY_BYTES_MAX;
+  }
+
+  clientFlags(flags: number): boolean {
     const known = HandshakeFlag.FIXED_NEWSTYLE | HandshakeFlag.NO_ZEROES;
     if ((flags & ~known) !== 0) {
       this.breakOff(`unknown client flags ${flags}`);
       return false;
     }
-    const noZeroes = (flags & HandshakeFlag.NO_ZEROES) !== 0;
-    const { exports } = this.#context;
-    this.#negotiation = new Negotiation(exports, noZeroes, (frame) => this.#socket.write(frame));
-    if (this.#shuttingDown) this.#negotiation.shutDown();
-    this.#state = State.OPTION;
+    this.#negotiation.noZeroes = (flags & HandshakeFlag.NO_ZEROES) !== 0;
     return true;
   }
 
-  #optionHeader(bytes: Buffer | null): boolean {
-    if (bytes === null) return false;
-    if (bytes.readUInt32BE(0) !== OPT_MAGIC[0] || bytes.readUInt32BE(4) !== OPT_MAGIC[1]) {
-      this.breakOff('wrong option magic');
-      return false;
-    }
-    this.#option = bytes.readUInt32BE(optionHeader.option.offset);
-    this.#optionBytes = bytes.readUInt32BE(optionHeader.length.offset);
-    if (this.#optionBytes > OPTION_BYTES_ABSURD) {
-      this.breakOff(`an option of ${this.#optionBytes} bytes`);
-      return false;
-    }
-    const keep = this.#optionBytes <= OPTION_BYTES_MAX;
-    this.#state = keep ? State.OPTION_DATA : State.OPTION_DRAIN;
+  option(option: number, data: Buffer): boolean {
+    return this.#after(this.#negotiation.handle(option, data));
+  }
+
+  oversizedOption(option: number): boolean {
+    this.#negotiation.tooBig(option);
     return true;
   }
 
+  /** False when haggling is over, or the client should read its replies first. */
   #after(outcome: Outcome): boolean {
-    if (outcome.next === 'option') return true;
-    clearTimeout(this.#timer);
-    if (outcome.next === 'close') {
-      this.#state = State.CLOSED;
-      this.#socket.end();
-      return false;
-    }
-    const { agreement } = outcome;
-    this.#export = agreement.export;
-    const ranges = this.#context.rangesFor(agreement.export);
-    this.#transmission = new Transmission(agreement, ranges, this.#replies, this);
-    if (this.#shuttingDown) this.#transmission.shutDown();
-    this.#reader = new RequestReader(this.#transmission);
-    this.#state = State.TRANSMISSION;
-    const rest = this.#received;
-    this.#received = Buffer.alloc(0);
-    if (rest.length > 0) {
-      this.#reader.feed(rest);
-      this.#readRequests();
-    }
+    if (outcome.next === 'option') return !this.#hasUnreadReplies;
+    if (outcome.next === 'close') this.#disconnecting = true;
+    else this.#transmit(outcome.agreement);
     return false;
+  }
+
+  #transmit(agreement: Agreement): void {
+    clearTimeout(this.#timer);
+    this.#export = agreement.export;
+    const pool = new SlabPool();
+    const ranges = this.#context.rangesFor(agreement.export);
+    this.#replies = new ReplyBuffer(pool, this.#socket, () => this.#continue());
+    const writer = new ReplyWriter(this.#replies, agreement.replyForm);
+    this.#transmission = new Transmission(agreement, ranges, writer, pool, this);
+    if (this.#shuttingDown) this.#transmission.shutDown();
+    const extended = agreement.replyForm === ReplyForm.EXTENDED;
+    this.#requests = new RequestReader(pool, this.#transmission, extended);
+    this.#requests.accept(this.#options.rest);
+    this.#state = State.TRANSMISSION;
   }
 
   // --- transmission
 
   /** Reads as many requests as may be in flight, then sends what they have answered. */
   #readRequests(): void {
-    const reader = this.#reader;
-    const transmission = this.#transmission;
-    if (reader === null || transmission === null || this.#disconnecting) return;
+    const transmission = this.#transmission as Transmission;
     this.#reading = true;
-    reader.read();
+    if (!this.#disconnecting) (this.#requests as RequestReader).read();
     this.#reading = false;
-    this.#replies.flush();
-    const full = transmission.isFull && !this.#disconnecting;
-    if (full !== this.#paused) {
-      this.#paused = full;
-      if (full) this.#socket.pause();
-      else this.#socket.resume();
-    }
+    (this.#replies as ReplyBuffer).flush();
+    this.#paused = transmission.isFull && !this.#disconnecting;
     this.#endIfDone();
   }
 
@@ -219,58 +205,56 @@ export class Session implements TransmissionOwner {
     if (this.#reading || this.#flushScheduled) return;
     this.#flushScheduled = true;
     // Completions of one turn of the event loop go out together.
-    setImmediate(() => {
-      this.#flushScheduled = false;
-      this.#replies.flush();
-    });
+    setImmediate(this.#flush);
   }
 
   requestEnded(): void {
-    if (this.#reading) return;
     this.#continue();
-  }
-
-  #written(): void {
-    if (!this.#reading) this.#continue();
   }
 
   /** Something has ended: reading may go on, or the session may be over. */
   #continue(): void {
-    const transmission = this.#transmission;
-    if (transmission === null) return;
-    if (this.#paused && !transmission.isFull && this.#state === State.TRANSMISSION) {
-      this.#paused = false;
-      this.#socket.resume();
-      this.#readRequests();
-    }
+    if (this.#reading) return;
+    if (this.#paused) this.#resumeIfPossible();
     this.#endIfDone();
   }
 
-  #endIfDone(): void {
-    if ((this.#transmission?.nrInFlight ?? 0) > 0) return;
-    if (this.#state === State.CLOSED) {
-      this.#finish();
-    } else if (this.#disconnecting || this.#shuttingDown) {
-      this.#replies.flush();
-      this.#socket.end();
+  #resumeIfPossible(): void {
+    if (this.#state === State.HAGGLING) {
+      if (this.#hasUnreadReplies) return;
+      this.#readOptions();
+    } else if (this.#state === State.TRANSMISSION) {
+      if (!(this.#transmission as Transmission).hasRoom) return;
+      this.#readRequests();
     }
+    if (!this.#paused) this.#receiver.resume();
   }
 
   disconnect(): void {
     this.#disconnecting = true;
   }
 
+  // --- the end
+
   breakOff(reason: string): void {
     this.#context.log.write('warn', `nbd: client dropped: ${reason}`);
+    this.#disconnecting = true;
     this.#socket.destroy();
   }
 
-  /** Answers what comes with errors, and ends the connection once nothing is in flight. */
+  /**
+   * Answers what comes from now on with errors, and ends the connection soon, once nothing is in
+   * flight.
+   */
   shutDown(): void {
+    if (this.#shuttingDown) return;
     this.#shuttingDown = true;
-    this.#negotiation?.shutDown();
+    this.#negotiation.shutDown();
     this.#transmission?.shutDown();
-    this.#endIfDone();
+    setTimeout(() => {
+      this.#disconnecting = true;
+      this.#endIfDone();
+    }, SHUTDOWN_LINGER_MS);
   }
 
   /** Ends the connection at once; what is in flight still finishes. */
@@ -278,9 +262,29 @@ export class Session implements TransmissionOwner {
     this.#socket.destroy();
   }
 
+  #endIfDone(): void {
+    if ((this.#transmission?.nrInFlight ?? 0) > 0) return;
+    if (this.#state === State.CLOSED) this.#finish();
+    else if (this.#disconnecting && this.#state !== State.ENDING) this.#end();
+  }
+
+  /** Everything is answered: says so by closing our side, and waits for the client to. */
+  #end(): void {
+    this.#state = State.ENDING;
+    clearTimeout(this.#timer);
+    this.#timer = setTimeout(() => this.#socket.destroy(), ENDING_TIMEOUT_MS);
+    this.#replies?.flush();
+    this.#socket.end();
+    if (this.#paused) {
+      this.#paused = false;
+      this.#receiver.resume();
+    }
+  }
+
   #closed(): void {
     clearTimeout(this.#timer);
     this.#state = State.CLOSED;
+    this.#transmission?.clientGone();
     this.#endIfDone();
   }
 
@@ -288,6 +292,6 @@ export class Session implements TransmissionOwner {
     if (this.#ended) return;
     this.#ended = true;
     this.#export?.close();
-    this.#context.ended(this);
+    this.#context.ended(this, this.#export);
   }
 }
