@@ -4,7 +4,7 @@
  * check of what is on the device.
  */
 import { MemoryLog } from '../../src/base/log.ts';
-import { bytes, getLe64, le32, le64, setLe64, struct } from '../../src/base/struct.ts';
+import { bytes, getLe64, le32, le64, peekLe64, setLe64, struct } from '../../src/base/struct.ts';
 import type { BlockDevice } from '../../src/block/device.ts';
 import { MemoryDevice } from '../../src/block/memory-device.ts';
 import { asBlockNr, BLOCK_SECTORS, type BlockNr } from '../../src/persistent-data/block.ts';
@@ -148,7 +148,7 @@ export function findDamage(device: BlockDevice, walk?: ScratchWalk): DamageList 
   const dataRoot = readSpaceMapRoot(view, superblock.dataSpaceMapRoot.offset);
   const metadataRoot = readSpaceMapRoot(view, superblock.metadataSpaceMapRoot.offset);
   const slots = Array.from({ length: SLOTS }, (_, i) =>
-    getLe64(view, superblock.slots.offset + i * 8),
+    peekLe64(view, superblock.slots.offset + i * 8),
   );
   const dataCounts = new CountTable();
   walk?.(run, slots, dataCounts);

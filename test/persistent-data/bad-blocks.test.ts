@@ -21,7 +21,7 @@ import { SALT } from '../../src/persistent-data/validator.ts';
 import { editBlock, readBytes } from '../helpers/edit-blocks.ts';
 import { Scratch } from '../helpers/scratch.ts';
 
-/** A store with a tree of three leaves in slot 0 and an array in slot 1, committed. */
+/** A store with a tree of two leaves in slot 0 and an array in slot 1, committed. */
 async function makeStore(): Promise<{ device: MemoryDevice; scratch: Scratch }> {
   const device = new MemoryDevice('scratch', 1024 * BLOCK_SECTORS);
   const scratch = await Scratch.format({ device });
@@ -239,6 +239,18 @@ test('nodes of different capacity are not rebalanced', async () => {
     'EILSEQ',
     'btree: bad btree metadata, max_entries differ',
   ]);
+});
+
+test('two nodes of different capacity exchange no entries either', async () => {
+  const { device, scratch } = await makeStore();
+  const child = new DataView(readBytes(device, scratch.slot(0)).buffer).getUint32(2048, true);
+  editBlock(device, child, (view) => nodeHeader.maxEntries.set(view, 0, 249), SALT.BTREE_NODE);
+  const again = Scratch.open(device);
+  const tree = new BTree(again.tm, plainValueType(8));
+  assert.throws(
+    () => remove(tree, again.slot(0), 3),
+    (error) => error instanceof DmError && error.errno === 'EILSEQ',
+  );
 });
 
 test('a leaf of another value size is refused, not misread', async () => {

@@ -6,6 +6,7 @@
  */
 import assert from 'node:assert/strict';
 import { before, test } from 'node:test';
+import { inspect } from 'node:util';
 import { errno } from '../../src/base/errno.ts';
 import { DmError } from '../../src/base/error.ts';
 import { getLe64, setLe64 } from '../../src/base/struct.ts';
@@ -294,7 +295,7 @@ async function failEach(
       assert.equal(contentsOf(trial.scratch), expected);
       return;
     }
-    assert.ok(failed instanceof DmError, String(failed));
+    assert.ok(failed instanceof DmError, inspect(failed));
     assert.equal(failed.errno, errnoName, failed.message);
     trial.scratch.abort();
     assert.deepEqual(checkScratch(device, walkAll), [], `after fault ${n}`);
@@ -346,7 +347,7 @@ async function failEachBio(isCounted: (op: BioOp) => boolean): Promise<void> {
       assert.ok(n >= 2 && nrSeen <= n);
       return;
     }
-    assert.ok(failed instanceof DmError && failed.errno === 'EIO', String(failed));
+    assert.ok(failed instanceof DmError && failed.errno === 'EIO', inspect(failed));
     trial.scratch.abort();
     assert.deepEqual(checkScratch(trial.faulty, walkAll), [], `after failure ${n}`);
     const contents = contentsOf(trial.scratch);

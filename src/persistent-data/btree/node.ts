@@ -8,6 +8,7 @@
  * The value area's place follows from max_entries, not from nr_entries. Bytes of unused entries are
  * whatever they were: nothing is cleared, as in the kernel.
  */
+import { DmError } from '../../base/error.ts';
 import { le32, le64, peekLe64, setLe64, struct } from '../../base/struct.ts';
 import type { ReadView, WriteView } from '../../base/struct.ts';
 import { BLOCK_SIZE, type ReadBlock, type WriteBlock } from '../block.ts';
@@ -185,8 +186,19 @@ export function deleteAt(node: WriteBlock, index: number): void {
   setNrEntries(node.view, nr - 1);
 }
 
+/** Siblings that entries move between must be laid out alike, or the entries would be misplaced. */
+function mustBeAlike(left: ReadBlock, right: ReadBlock): void {
+  const isAlike =
+    maxEntriesOf(left.view) === maxEntriesOf(right.view) &&
+    valueSizeOf(left.view) === valueSizeOf(right.view);
+  if (isAlike) return;
+  const text = `btree: nodes ${left.blocknr} and ${right.blocknr} are of different layout`;
+  throw new DmError('EILSEQ', text);
+}
+
 /** Moves the first `count` entries of `right` to the end of `left`. */
 export function moveToLeft(left: WriteBlock, right: WriteBlock, count: number): void {
+  mustBeAlike(left, right);
   const nrLeft = nrEntriesOf(left.view);
   const nrRight = nrEntriesOf(right.view);
   copyEntries(left, nrLeft, right, 0, count);
@@ -197,6 +209,7 @@ export function moveToLeft(left: WriteBlock, right: WriteBlock, count: number): 
 
 /** Moves the last `count` entries of `left` to the front of `right`. */
 export function moveToRight(left: WriteBlock, right: WriteBlock, count: number): void {
+  mustBeAlike(left, right);
   const nrLeft = nrEntriesOf(left.view);
   const nrRight = nrEntriesOf(right.view);
   copyEntries(right, count, right, 0, nrRight);
