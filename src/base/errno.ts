@@ -10,6 +10,7 @@
 export const errno = {
   EPERM: 1,
   ENOENT: 2,
+  EINTR: 4,
   EIO: 5,
   ENXIO: 6,
   EBADF: 9,
@@ -41,6 +42,7 @@ export type ErrnoName = keyof typeof errno;
 const texts: Record<ErrnoName, string> = {
   EPERM: 'Operation not permitted',
   ENOENT: 'No such file or directory',
+  EINTR: 'Interrupted system call',
   EIO: 'Input/output error',
   ENXIO: 'No such device or address',
   EBADF: 'Bad file descriptor',

@@ -1,7 +1,8 @@
 /**
  * `devmapper daemon`, `devmapper stop` and `devmapper uri`.
  */
-import { Client, RequestError } from './client.ts';
+import { Client } from './client.ts';
+import { RequestError } from './failures.ts';
 import { getopt, OptionError, type ParsedOptions } from './getopt.ts';
 import { complain, explain, print } from './output.ts';
 

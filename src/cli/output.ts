@@ -2,8 +2,7 @@
  * What commands print, and how they end: results to standard output, everything else to standard
  * error.
  */
-import { DaemonError, RequestError } from './client.ts';
-import type { ApiError } from '../daemon/api-types.ts';
+import { DaemonError, RequestError } from './failures.ts';
 
 /** A line to standard output. */
 export function print(line: string): void {
@@ -15,21 +14,36 @@ export function complain(line: string): void {
   process.stderr.write(`${line}\n`);
 }
 
-/**
- * A command that failed; its lines have been printed already. The message says how it ends: '' with
- * `Command failed.`, 'command line' with `Couldn't process command line.`, 'silent' with neither.
- */
-export class CommandFailed extends Error {}
-
-/** dmsetup's form of a failed ioctl. */
-export function ioctlFailure(error: ApiError, name: string, uuid: string): string {
-  const number = error.number === undefined ? '' : `(${error.number})`;
-  return `device-mapper: ${error.op} ioctl on ${name} ${uuid}${number} failed: ${error.text}`;
-}
-
 /** Prints JSON for people and programs: two blanks of indent. */
 export function printJson(value: unknown): void {
   print(JSON.stringify(value, null, 2));
+}
+
+/** How a failed command ends after its own lines. */
+export type Ending = 'Command failed.' | "Couldn't process command line." | '';
+
+/** A command that failed; its lines have been printed already. */
+export class CommandFailed extends Error {
+  readonly ending: Ending;
+  constructor(ending: Ending = 'Command failed.') {
+    super(ending);
+    this.ending = ending;
+  }
+}
+
+/** Help has been shown instead of what was asked for. */
+export class HelpShown extends Error {}
+
+/** Fails with lines of its own. */
+export function fail(...lines: string[]): never {
+  for (const line of lines) complain(line);
+  throw new CommandFailed();
+}
+
+/** As `fail`, for a mistake in the command line. */
+export function failCommandLine(...lines: string[]): never {
+  for (const line of lines) complain(line);
+  throw new CommandFailed("Couldn't process command line.");
 }
 
 /** The line for a failure that is not dmsetup's to report. */

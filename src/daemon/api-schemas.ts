@@ -43,6 +43,7 @@ const device = object({
   deferredRemove: boolean,
   liveTable: boolean,
   inactiveTable: boolean,
+  hadTable: boolean,
   openCount: integer,
   eventNr: integer,
   targetCount: integer,
@@ -59,6 +60,7 @@ const failure = object({
   errno: { ...string, description: 'Errno name, or FORMAT' },
   text: string,
   message: string,
+  reason: string,
   number: string,
   line: integer,
   log: { type: 'array', items: string, description: "The kernel's lines about it" },
@@ -81,7 +83,11 @@ const lineQuery = {
   target: { ...string, description: 'Only lines of this target type' },
 };
 
-const noflush = { type: ['object', 'null'], properties: { noflush: boolean } };
+const noflush = {
+  type: ['object', 'null'],
+  additionalProperties: false,
+  properties: { noflush: boolean },
+};
 
 export const schemas = {
   version: {
@@ -142,7 +148,9 @@ export const schemas = {
         uuid: string,
         major: integer,
         minor: { type: 'integer', minimum: 0 },
-        readAheadSectors: { type: 'integer', minimum: 0 },
+        readAhead: object({ sectors: { type: 'integer', minimum: 0 }, minimum: boolean }, [
+          'sectors',
+        ]),
         ...table,
       },
       ['name'],

@@ -29,6 +29,8 @@ export interface ApiError {
   readonly text: string;
   /** What was wanted and what was found. */
   readonly message: string;
+  /** What lies behind it, where that is known: why a device could not be opened. */
+  readonly reason?: string;
   /** The device's number, if the failure came after it was made. */
   readonly number?: string;
   /** The line of the table text, for FORMAT. */
@@ -56,6 +58,8 @@ export interface DeviceInfo {
   readonly deferredRemove: boolean;
   readonly liveTable: boolean;
   readonly inactiveTable: boolean;
+  /** A table was loaded at some time, whether it is still there or not. */
+  readonly hadTable: boolean;
   readonly openCount: number;
   readonly eventNr: number;
   readonly targetCount: number;

@@ -5,6 +5,9 @@
 import { pino, type Logger } from 'pino';
 import type { Log, LogLevel } from '../base/log.ts';
 
+/** Lines kept for one request: it may wait for long while others are logged. */
+const CAPTURED_LINES_MAX = 200;
+
 export class DaemonLog implements Log {
   readonly pino: Logger;
   readonly #captures = new Set<string[]>();
@@ -12,13 +15,16 @@ export class DaemonLog implements Log {
   constructor(level: string) {
     this.pino = pino(
       { level, base: null, timestamp: pino.stdTimeFunctions.isoTime },
-      pino.destination(2),
+      // What a killed daemon has written must be there.
+      pino.destination({ dest: 2, sync: true }),
     );
   }
 
   write(level: LogLevel, line: string): void {
     this.pino[level](`device-mapper: ${line}`);
-    for (const lines of this.#captures) lines.push(`device-mapper: ${line}`);
+    for (const lines of this.#captures) {
+      if (lines.length < CAPTURED_LINES_MAX) lines.push(`device-mapper: ${line}`);
+    }
   }
 
   /** Runs `work`; every line written meanwhile goes to `lines`, too. */

@@ -21,7 +21,7 @@ import { registerThin } from '../thin/target/index.ts';
 import { makeApi } from './api.ts';
 import { DaemonLog } from './daemon-log.ts';
 import { DeviceExports } from './exports.ts';
-import { makeStateDir, type StateDir } from './state-dir.ts';
+import type { StateDir } from './state-dir.ts';
 import { DRIVER_VERSION, LIBRARY_VERSION, packageVersion } from './version.ts';
 
 export interface DaemonOptions {
@@ -63,7 +63,7 @@ export class Daemon {
 
   /** Starts serving. Rejects with EBUSY if another daemon has the state directory. */
   async start(): Promise<void> {
-    makeStateDir(this.#state);
+    fs.mkdirSync(this.#state.dir, { recursive: true, mode: 0o700 });
     this.#lock = this.#takeLock();
     try {
       await this.#listenNbd();
@@ -71,6 +71,7 @@ export class Daemon {
       fs.writeFileSync(this.#state.pidFile, `${process.pid}\n`);
     } catch (error) {
       await this.#nbd.close();
+      await this.#api?.close();
       this.#lock.release();
       throw error;
     }

@@ -1,13 +1,14 @@
 /**
  * A mapped device as the control API shows it.
  */
-import { SECTOR_SIZE } from '../base/numbers.ts';
+import { roundDown, SECTOR_SIZE } from '../base/numbers.ts';
 import { MAPPED_MAJOR } from '../block/open-devices.ts';
 import { MappedDevice } from '../mapper/mapped-device.ts';
 import type { Dependency, DeviceInfo } from './api-types.ts';
 
 /** Read-ahead of a device without larger wishes, in sectors. */
 const READ_AHEAD_DEFAULT = 256;
+const PAGE_SECTORS = 8;
 
 /** What a listing shows of a device. */
 export function deviceInfo(device: MappedDevice): DeviceInfo {
@@ -22,19 +23,23 @@ export function deviceInfo(device: MappedDevice): DeviceInfo {
     deferredRemove: device.deferredRemove,
     liveTable: live !== null,
     inactiveTable: device.inactive !== null,
+    hadTable: device.hadTable,
     openCount: device.openCount,
     eventNr: device.events.nr,
     targetCount: live?.nrTargets ?? 0,
-    readAheadSectors: device.readAheadSectors ?? readAhead(device),
+    readAheadSectors: readAhead(device),
     sizeSectors: device.sizeSectors,
     targetTypes: [...(live?.rows() ?? [])].map(({ type }) => type.name),
     deps: dependencies(device),
   };
 }
 
-/** Twice the best request size, as the block layer sets it. */
+/** As asked for, in whole pages; else twice the best request size, as the block layer sets it. */
 function readAhead(device: MappedDevice): number {
-  return Math.max(READ_AHEAD_DEFAULT, (2 * device.limits.ioOpt) / SECTOR_SIZE);
+  const usual = Math.max(READ_AHEAD_DEFAULT, (2 * device.limits.ioOpt) / SECTOR_SIZE);
+  if (device.readAhead === null) return usual;
+  const wanted = roundDown(device.readAhead.sectors, PAGE_SECTORS);
+  return device.readAhead.minimum === true ? Math.max(usual, wanted) : wanted;
 }
 
 function dependencies(device: MappedDevice): Dependency[] {

@@ -4,8 +4,9 @@
  *   control.sock   HTTP/JSON control API        nbd.sock     NBD exports
  *   daemon.pid     process id                   daemon.log   log of a daemon in the background
  *   daemon.lock    locked while a daemon lives
+ *
+ * Does not: touch the disk. Every command needs the paths, few need more.
  */
-import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 
@@ -52,9 +53,4 @@ export function findStateDir(option: string | undefined): StateDir {
   }
   const uid = process.getuid?.() ?? 0;
   return stateDirAt(uid === 0 ? '/run/devmapper' : path.join(os.tmpdir(), `devmapper-${uid}`));
-}
-
-/** Makes the directory, for its owner only. */
-export function makeStateDir(state: StateDir): void {
-  fs.mkdirSync(state.dir, { recursive: true, mode: 0o700 });
 }

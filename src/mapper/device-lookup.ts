@@ -19,6 +19,10 @@ export interface UsedHandle extends UsedDevice {
   releaseSoon(): void;
 }
 
+interface SharedOpen {
+  users: number;
+}
+
 /** Where mapped devices are found. */
 interface MappedDevices {
   find(key: DeviceKey): MappedDevice | undefined;
@@ -29,6 +33,8 @@ export class DeviceLookup {
   readonly #files = new OpenDevices();
   /** Devices by path that are neither files nor mapped: in memory, simulated. */
   readonly #named = new Map<string, { device: BlockDevice; number: string }>();
+  /** The mapped devices that each one's tables have open, by device and mode: once each. */
+  readonly #opened = new WeakMap<MappedDevice, Map<string, SharedOpen>>();
 
   constructor(mapped: MappedDevices) {
     this.#mapped = mapped;
@@ -60,12 +66,50 @@ export class DeviceLookup {
       number !== null
         ? this.#mapped.find({ major: Number(number[1]), minor: Number(number[2]) })
         : this.findByPath(absolute);
-    if (mapped !== undefined) return useMapped(mapped, readOnly, user);
+    if (mapped !== undefined) return this.#useMapped(mapped, readOnly, user);
     for (const [namedPath, named] of this.#named) {
       if (namedPath === absolute || named.number === reference) return useNamed(named, readOnly);
     }
     if (number === null) return useFile(this.#files.openPath(absolute, readOnly), readOnly);
     return this.#useNumber(Number(number[1]), Number(number[2]), readOnly);
+  }
+
+  /** A device's live and inactive table share one opening of what both use, as in the kernel. */
+  #useMapped(device: MappedDevice, readOnly: boolean, user: MappedDevice | null): UsedHandle {
+    const opened = user === null ? new Map<string, SharedOpen>() : this.#openedBy(user);
+    const key = `${device.minor} ${readOnly}`;
+    let shared = opened.get(key);
+    if (shared === undefined) {
+      device.open();
+      shared = { users: 0 };
+      opened.set(key, shared);
+    }
+    shared.users++;
+    let released = false;
+    const release = (): void => {
+      if (released) return;
+      released = true;
+      if (--shared.users > 0) return;
+      opened.delete(key);
+      device.close();
+    };
+    return {
+      device,
+      number: device.number,
+      identity: device,
+      readOnly,
+      release: async () => release(),
+      releaseSoon: release,
+    };
+  }
+
+  #openedBy(user: MappedDevice): Map<string, SharedOpen> {
+    let opened = this.#opened.get(user);
+    if (opened === undefined) {
+      opened = new Map();
+      this.#opened.set(user, opened);
+    }
+    return opened;
   }
 
   #useNumber(major: number, minor: number, readOnly: boolean): UsedHandle {
@@ -77,25 +121,6 @@ export class DeviceLookup {
     }
     return useFile(this.#files.openPath(node, readOnly), readOnly);
   }
-}
-
-function useMapped(device: MappedDevice, readOnly: boolean, user: MappedDevice | null): UsedHandle {
-  // A device in its own table does not keep itself from being removed.
-  const counts = device !== user;
-  if (counts) device.open();
-  let released = false;
-  const release = (): void => {
-    if (!released && counts) device.close();
-    released = true;
-  };
-  return {
-    device,
-    number: device.number,
-    identity: device,
-    readOnly,
-    release: async () => release(),
-    releaseSoon: release,
-  };
 }
 
 function useNamed(named: { device: BlockDevice; number: string }, readOnly: boolean): UsedHandle {

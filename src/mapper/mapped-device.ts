@@ -6,15 +6,17 @@
  *
  * Control operations on one device run one after the other. I/O that comes while the device is
  * suspended waits, without limit, and runs through the table that is live after the resume.
- * Invariant: `#inFlight` counts the bios handed to the live table that have not ended.
+ * Besides its users, other devices' targets suspend a device, internally: that does not show, and
+ * users' suspends and resumes wait until it is over. `#suspendLock` keeps the two apart.
  */
 import { DmError } from '../base/error.ts';
 import { errno } from '../base/errno.ts';
 import type { Log } from '../base/log.ts';
 import { Mutex } from '../base/mutex.ts';
-import { BioFlag, BioList, BioOp, Bio, STATUS_REQUEUE } from '../block/bio.ts';
+import { BioFlag, BioOp, Bio, STATUS_REQUEUE } from '../block/bio.ts';
 import { plainLimits, type BlockDevice, type ExtentVisitor, type Limits } from '../block/device.ts';
 import { MAPPED_MAJOR } from '../block/open-devices.ts';
+import { BioGate } from './bio-gate.ts';
 import { BioSplitter, type BioOwner } from './bio-splitter.ts';
 import { EventCounter } from './event-counter.ts';
 import type { Table } from './table.ts';
@@ -24,6 +26,8 @@ const NO_TABLE_LIMITS = plainLimits();
 export interface SuspendOptions {
   /** Targets hand queued I/O back instead of finishing it; it runs again after the resume. */
   readonly noflush?: boolean;
+  /** Gives up waiting for I/O in flight; the device stays active then. */
+  readonly signal?: AbortSignal;
 }
 
 export class MappedDevice implements BlockDevice, BioOwner {
@@ -35,22 +39,19 @@ export class MappedDevice implements BlockDevice, BioOwner {
   /** The device goes when its last user closes it. */
   deferredRemove = false;
   /** For `dmsetup info` only: nothing reads ahead here. Null: as the limits suggest. */
-  readAheadSectors: number | null = null;
+  readAhead: { readonly sectors: number; readonly minimum?: boolean } | null = null;
   readonly #log: Log;
   readonly #control = new Mutex();
+  readonly #suspendLock = new Mutex();
+  readonly #gate = new BioGate();
   #live: Table | null = null;
   #splitter: BioSplitter | null = null;
   #inactive: Table | null = null;
+  #hadTable = false;
   #suspended = false;
-  /** Suspends by other devices' targets (a pool's for its thins), invisible to users. */
-  #internalSuspends = 0;
+  #nrInternalSuspends = 0;
   #internalWaiters: (() => void)[] = [];
-  /** New bios wait in `#deferred`. */
-  #blocked = false;
   #noflush = false;
-  #inFlight = 0;
-  #drained: (() => void)[] = [];
-  readonly #deferred = new BioList();
   #openCount = 0;
   #onLastClose: (() => void) | null = null;
   #removed = false;
@@ -93,6 +94,11 @@ export class MappedDevice implements BlockDevice, BioOwner {
     return this.#removed;
   }
 
+  /** A table was loaded at some time: from then on the kernel has a disk for the device. */
+  get hadTable(): boolean {
+    return this.#hadTable;
+  }
+
   get readOnly(): boolean {
     return this.#live?.readOnly ?? false;
   }
@@ -130,20 +136,16 @@ export class MappedDevice implements BlockDevice, BioOwner {
   // --- I/O; hot path
 
   submit(bio: Bio): void {
-    if (this.#blocked) {
-      this.#deferred.push(bio);
-      return;
-    }
-    if (this.#splitter === null) {
-      this.#log.write('error', `core: ${this.number}: mapping table unavailable, erroring io`);
-      bio.end(errno.EIO);
-      return;
-    }
     if ((bio.flags & BioFlag.PREFLUSH) !== 0 && bio.op !== BioOp.FLUSH) {
       this.#flushFirst(bio);
       return;
     }
-    this.#inFlight++;
+    if (!this.#gate.enter(bio)) return;
+    if (this.#splitter === null) {
+      this.#log.write('error', `core: ${this.number}: mapping table unavailable, erroring io`);
+      this.bioDone(bio, errno.EIO);
+      return;
+    }
     this.#splitter.process(bio);
   }
 
@@ -163,16 +165,10 @@ export class MappedDevice implements BlockDevice, BioOwner {
   }
 
   bioDone(bio: Bio, status: number): void {
-    this.#inFlight--;
-    if (status === STATUS_REQUEUE) {
-      if (this.#noflush) this.#deferred.push(bio);
-      else bio.end(errno.EIO);
-    } else {
-      bio.end(status);
-    }
-    if (this.#inFlight === 0 && this.#drained.length > 0) {
-      for (const resolve of this.#drained.splice(0)) resolve();
-    }
+    if (status !== STATUS_REQUEUE) bio.end(status);
+    else if (this.#noflush) this.#gate.keep(bio);
+    else bio.end(errno.EIO);
+    this.#gate.leave();
   }
 
   readSync(sector: number, nrSectors: number, data: Uint8Array, dataOffset: number): number {
@@ -192,7 +188,7 @@ export class MappedDevice implements BlockDevice, BioOwner {
 
   blockStatus(sector: number, nrSectors: number, visit: ExtentVisitor): void {
     const table = this.#live;
-    if (table === null || this.#blocked) {
+    if (table === null || this.#gate.isClosed) {
       visit(nrSectors, 0);
       return;
     }
@@ -217,6 +213,7 @@ export class MappedDevice implements BlockDevice, BioOwner {
   async setInactive(table: Table): Promise<void> {
     const old = this.#inactive;
     this.#inactive = table;
+    this.#hadTable = true;
     await old?.destroy();
   }
 
@@ -227,25 +224,45 @@ export class MappedDevice implements BlockDevice, BioOwner {
     await old?.destroy();
   }
 
-  /** Suspends; does nothing if suspended already. To be called within `exclusively`. */
+  /**
+   * Suspends; does nothing if suspended already. Rejects with EINTR if `signal` comes while I/O is
+   * in flight. To be called within `exclusively`.
+   */
   async suspend(options: SuspendOptions = {}): Promise<void> {
-    if (this.#suspended) return;
-    await this.#noInternalSuspend();
-    await this.#quiesce(options.noflush === true);
-    this.#suspended = true;
+    await this.#betweenInternalSuspends(async () => {
+      if (this.#suspended) return;
+      await this.#quiesce(options.noflush === true, options.signal);
+      this.#suspended = true;
+    });
   }
 
-  async #quiesce(noflush: boolean): Promise<void> {
+  /** Runs `work` when no other device's target has suspended this one, and keeps it so. */
+  async #betweenInternalSuspends(work: () => Promise<void>): Promise<void> {
+    for (;;) {
+      const done = await this.#suspendLock.run(async () => {
+        if (this.#nrInternalSuspends > 0) return false;
+        await work();
+        return true;
+      });
+      if (done) return;
+      // It may be over by now: nothing would wake this one up.
+      if (this.#nrInternalSuspends > 0) {
+        await new Promise<void>((resolve) => this.#internalWaiters.push(resolve));
+      }
+    }
+  }
+
+  async #quiesce(noflush: boolean, signal?: AbortSignal): Promise<void> {
     this.#noflush = noflush;
     for (const target of this.#live?.targets() ?? []) await target.presuspend();
-    this.#blocked = true;
-    await this.#whenDrained();
+    this.#gate.close();
+    if (!(await this.#gate.whenDrained(signal))) {
+      this.#noflush = false;
+      for (const target of this.#live?.targets() ?? []) target.presuspendUndo();
+      this.#openGate();
+      throw new DmError('EINTR', `${this.dmName}: gave up waiting for I/O in flight`);
+    }
     for (const target of this.#live?.targets() ?? []) await target.postsuspend();
-  }
-
-  #whenDrained(): Promise<void> {
-    if (this.#inFlight === 0) return Promise.resolve();
-    return new Promise((resolve) => this.#drained.push(resolve));
   }
 
   /**
@@ -276,14 +293,15 @@ export class MappedDevice implements BlockDevice, BioOwner {
   }
 
   async #resumeLive(): Promise<void> {
-    await this.#noInternalSuspend();
-    const table = this.#live;
-    if (table === null) throw new DmError('EINVAL', `${this.dmName} has no table`);
-    await this.#preresume(table);
-    for (const target of table.targets()) target.resume();
-    this.#suspended = false;
-    this.#noflush = false;
-    this.#unblock();
+    await this.#betweenInternalSuspends(async () => {
+      const table = this.#live;
+      if (table === null) throw new DmError('EINVAL', `${this.dmName} has no table`);
+      await this.#preresume(table);
+      for (const target of table.targets()) target.resume();
+      this.#suspended = false;
+      this.#noflush = false;
+      this.#openGate();
+    });
   }
 
   async #preresume(table: Table): Promise<void> {
@@ -300,22 +318,20 @@ export class MappedDevice implements BlockDevice, BioOwner {
     }
   }
 
-  /** I/O that waited runs through the live table, in order. */
-  #unblock(): void {
-    this.#blocked = false;
-    // What is blocked again meanwhile goes back to the end of the list.
-    for (let n = this.#deferred.size; n > 0; n--) {
-      const bio = this.#deferred.shift();
-      if (bio !== null) this.submit(bio);
-    }
+  #openGate(): void {
+    this.#gate.open((bio) => this.submit(bio));
   }
 
   /** A device that maps onto itself would be asked for ever. */
   #checkNoLoop(table: Table): void {
+    const seen = new Set<MappedDevice>();
     const uses = (from: Table | null): boolean =>
-      from?.devices.some(
-        ({ device }) => device === this || (device instanceof MappedDevice && uses(device.live)),
-      ) ?? false;
+      from?.devices.some(({ device }) => {
+        if (device === this) return true;
+        if (!(device instanceof MappedDevice) || seen.has(device)) return false;
+        seen.add(device);
+        return uses(device.live);
+      }) ?? false;
     if (!uses(table)) return;
     this.#log.write('error', `table: ${this.number}: the device would map onto itself`);
     throw new DmError('EINVAL', `${this.dmName} would map onto itself`);
@@ -325,27 +341,29 @@ export class MappedDevice implements BlockDevice, BioOwner {
    * Suspends on behalf of another device's target: I/O in flight finishes or is handed back, new
    * I/O waits. Users see the device as active. Answers to dm_internal_suspend_noflush.
    */
-  async internalSuspend(): Promise<void> {
-    this.#internalSuspends++;
-    if (this.#internalSuspends > 1 || this.#suspended) return;
-    await this.#quiesce(true);
+  internalSuspend(): Promise<void> {
+    return this.#suspendLock.run(async () => {
+      this.#nrInternalSuspends++;
+      if (this.#nrInternalSuspends > 1 || this.#suspended) return;
+      await this.#quiesce(true);
+    });
   }
 
+  /** Takes one internal suspend back. */
   internalResume(): void {
-    this.#internalSuspends--;
-    if (this.#internalSuspends > 0) return;
+    this.#nrInternalSuspends--;
+    if (this.#nrInternalSuspends > 0) return;
     if (!this.#suspended) {
       for (const target of this.#live?.targets() ?? []) target.resume();
       this.#noflush = false;
-      this.#unblock();
+      this.#openGate();
     }
     for (const resolve of this.#internalWaiters.splice(0)) resolve();
   }
 
-  async #noInternalSuspend(): Promise<void> {
-    while (this.#internalSuspends > 0) {
-      await new Promise<void>((resolve) => this.#internalWaiters.push(resolve));
-    }
+  /** I/O that waits for a resume ends with EIO: for a daemon that stops. */
+  abandon(): void {
+    if (this.#gate.isClosed) this.#gate.abandon();
   }
 
   /**
@@ -354,11 +372,14 @@ export class MappedDevice implements BlockDevice, BioOwner {
    */
   async destroy(options: SuspendOptions = {}): Promise<void> {
     this.#removed = true;
-    if (!this.#suspended) await this.#quiesce(options.noflush === true);
-    this.#suspended = true;
+    await this.#suspendLock.run(async () => {
+      if (!this.#suspended && this.#nrInternalSuspends === 0) {
+        await this.#quiesce(options.noflush === true);
+      }
+      this.#suspended = true;
+    });
     this.#splitter = null;
-    for (const bio of this.#deferred.drain()) bio.end(errno.EIO);
-    this.#blocked = false;
+    this.#gate.abandon();
     const tables = [this.#live, this.#inactive];
     this.#live = null;
     this.#inactive = null;

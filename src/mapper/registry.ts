@@ -40,6 +40,8 @@ export class Registry {
   /** Type by name; the newest registration last. */
   readonly #types = new Map<string, TargetType>();
   readonly #byMinor = new Map<number, MappedDevice>();
+  /** Ends what waits for I/O when everything ends. */
+  readonly #closing = new AbortController();
 
   constructor(options: RegistryOptions) {
     this.log = options.log;
@@ -88,19 +90,21 @@ export class Registry {
 
   /** Makes a device without a table. EBUSY if name or uuid are taken, ENXIO if the minor is. */
   create(name: string, uuid = '', wantedMinor?: number): MappedDevice {
+    this.#mustBeOpen();
+    if (name === '') this.log.write('error', 'ioctl: name not supplied when creating device');
     checkName(name);
     checkUuid(uuid);
-    if (this.find({ name }) !== undefined) throw new DmError('EBUSY', `${name} exists`);
-    if (uuid !== '' && this.find({ uuid }) !== undefined) {
-      throw new DmError('EBUSY', `a device with uuid ${uuid} exists`);
-    }
     const minor = wantedMinor ?? this.#freeMinor();
     if (this.#byMinor.has(minor) || minor >= MINORS_MAX) {
       throw new DmError('ENXIO', `minor ${minor} is in use`);
     }
+    if (this.find({ name }) !== undefined) throw new DmError('EBUSY', `${name} exists`);
+    if (uuid !== '' && this.find({ uuid }) !== undefined) {
+      throw new DmError('EBUSY', `a device with uuid ${uuid} exists`);
+    }
     const device = new MappedDevice(minor, name, uuid, this.log);
     device.onLastClose = () => {
-      if (device.deferredRemove) void this.#destroy(device);
+      if (device.deferredRemove) void this.#removeDeferred(device);
     };
     this.#byMinor.set(minor, device);
     return device;
@@ -129,6 +133,13 @@ export class Registry {
     });
   }
 
+  async #removeDeferred(device: MappedDevice): Promise<void> {
+    await device.exclusively(async () => {
+      // Opened again, or taken back, before its turn came?
+      if (device.deferredRemove && device.openCount === 0) await this.#destroy(device);
+    });
+  }
+
   async #destroy(device: MappedDevice, options: SuspendOptions = {}): Promise<void> {
     if (device.isRemoved) return;
     this.#byMinor.delete(device.minor);
@@ -149,6 +160,8 @@ export class Registry {
    * ends with EIO; what is on its way to a disk finishes.
    */
   async shutDown(): Promise<void> {
+    this.#closing.abort();
+    for (const device of this.devices) device.abandon();
     for (;;) {
       const device = this.devices.find((candidate) => {
         return this.usersOf(candidate).every((user) => user === candidate);
@@ -161,19 +174,43 @@ export class Registry {
   /**
    * Replaces the table by one error target of the same size; I/O on the device fails from then on.
    */
-  async replaceByError(device: MappedDevice): Promise<void> {
+  async replaceByError(device: MappedDevice, options: SuspendOptions = {}): Promise<void> {
     const { sizeSectors } = device;
     if (sizeSectors === 0) return;
     const line = { start: 0, length: sizeSectors, type: 'error', params: '' };
     await device.exclusively(async () => {
+      this.#mustExist(device);
       const table = await Table.build(this, device, [line], device.readOnly, '/');
       await device.setInactive(table);
-      await device.resume({ noflush: true });
+      await device.resume(this.#interruptible({ ...options, noflush: true }));
     });
   }
 
+  /** The options of a suspend that ends, too, when everything ends. */
+  #interruptible(options: SuspendOptions): SuspendOptions {
+    const { signal } = this.#closing;
+    const both = options.signal === undefined ? signal : AbortSignal.any([options.signal, signal]);
+    return { ...options, signal: both };
+  }
+
+  #mustBeOpen(): void {
+    if (this.#closing.signal.aborted)
+      throw new DmError('ESHUTDOWN', 'the device mapper is stopping');
+  }
+
   #mustExist(device: MappedDevice): void {
+    this.#mustBeOpen();
     if (device.isRemoved) throw new DmError('ENXIO', 'no such device');
+  }
+
+  /** The device to rename; ENXIO, with the kernel's line, if there is none. */
+  getToRename(key: DeviceKey, newName: string): MappedDevice {
+    const device = this.find(key);
+    if (device !== undefined) return device;
+    const old = 'name' in key ? key.name : '';
+    const text = `Unable to rename non-existent device, ${old} to ${newName}`;
+    this.log.write('error', `ioctl: ${text}`);
+    throw new DmError('ENXIO', text);
   }
 
   rename(device: MappedDevice, name: string): void {
@@ -251,14 +288,14 @@ export class Registry {
   suspend(device: MappedDevice, options: SuspendOptions = {}): Promise<void> {
     return device.exclusively(async () => {
       this.#mustExist(device);
-      await device.suspend(options);
+      await device.suspend(this.#interruptible(options));
     });
   }
 
   resume(device: MappedDevice, options: SuspendOptions = {}): Promise<void> {
     return device.exclusively(async () => {
       this.#mustExist(device);
-      await device.resume(options);
+      await device.resume(this.#interruptible(options));
     });
   }
 

@@ -12,8 +12,8 @@ import type { Registry } from './registry.ts';
 import { splitArgs, type TableLine } from './table-grammar.ts';
 import type { StatusKind, Target, TargetType, UsedDevice } from './target.ts';
 
-/** The kernel's sector_t must hold a device's end. */
-const SECTORS_MAX = 2 ** 55;
+/** Sectors are plain numbers here. The kernel's limit, 2^54 - 1, is that of bytes in a loff_t. */
+const SECTORS_MAX = Number.MAX_SAFE_INTEGER;
 
 interface Row {
   readonly type: TargetType;
@@ -75,6 +75,7 @@ export class Table {
     if (line.start + line.length > SECTORS_MAX) throw refuse('too large device');
     const type = registry.targetType(line.type);
     if (type === undefined) throw refuse(`${line.type}: unknown target type`);
+    // A target that must be alone is refused before it touches anything, if it is not.
     const first = this.#rows[0]?.type ?? (alone ? undefined : type);
     if (first?.singleton === true) {
       throw refuse(`target type ${first.name} must appear alone in table`);
@@ -180,34 +181,30 @@ export class Table {
   }
 
   /**
-   * Checks the areas of the underlying devices and stacks their limits. Throws EINVAL; the log says
-   * which device. A device of size 0 is not checked, as in the kernel.
+   * Stacks the limits of the underlying devices, and checks the areas of them that are used. Throws
+   * EINVAL; the log says which device. A device of size 0 is not checked, as in the kernel.
    */
   calculateLimits(log: Log): void {
-    const limits = { ...plainLimits(), discardZeroes: true };
-    let discards = true;
-    let writeZeroes = true;
+    const all: Limits[] = [];
     for (const { target } of this.#rows) {
-      target.iterateDevices((used, begin, length) => {
+      const below: Limits[] = [];
+      target.iterateDevices((used) => {
         used.device.refreshSize();
-        const problem = areaProblem(used, begin, length);
-        if (problem !== null) {
-          log.write('error', `table: ${this.#owner.number}: ${problem}`);
-          throw new DmError('EINVAL', problem);
-        }
-        stackLimits(limits, used.device.limits);
+        below.push(used.device.limits);
       });
+      const limits = stackLimits(below);
       target.ioHints(limits);
-      if (target.nrDiscardBios === 0) discards = false;
-      if (target.nrWriteZeroesBios === 0) writeZeroes = false;
+      if (target.nrDiscardBios === 0) forbidDiscards(limits);
+      if (target.nrWriteZeroesBios === 0) limits.maxWriteZeroesSectors = 0;
+      all.push(limits);
+      target.iterateDevices((used, begin, length) => {
+        const problem = areaProblem(used, begin, length);
+        if (problem === null) return;
+        log.write('error', `table: ${this.#owner.number}: ${problem}`);
+        throw new DmError('EINVAL', problem);
+      });
     }
-    if (!discards) {
-      limits.maxDiscardSectors = 0;
-      limits.discardGranularity = 0;
-      limits.discardZeroes = false;
-    }
-    if (!writeZeroes) limits.maxWriteZeroesSectors = 0;
-    this.#limits = limits;
+    this.#limits = stackLimits(all);
   }
 
   /** Status or parameters of each target: `<start> <length> <type> <text>`. */
@@ -243,19 +240,27 @@ function areaProblem(used: UsedDevice, begin: number, length: number): string | 
   return null;
 }
 
-/** Narrows `top` by the limits of a device beneath it. */
-function stackLimits(top: Limits, below: Limits): void {
-  top.logicalBlockSize = Math.max(top.logicalBlockSize, below.logicalBlockSize);
-  top.physicalBlockSize = Math.max(top.physicalBlockSize, below.physicalBlockSize);
-  top.ioMin = Math.max(top.ioMin, below.ioMin);
-  top.ioOpt = Math.max(top.ioOpt, below.ioOpt);
-  top.discardGranularity = Math.max(top.discardGranularity, below.discardGranularity);
-  top.maxDiscardSectors = minNonZero(top.maxDiscardSectors, below.maxDiscardSectors);
-  top.maxWriteZeroesSectors = minNonZero(top.maxWriteZeroesSectors, below.maxWriteZeroesSectors);
-  top.discardZeroes &&= below.discardZeroes;
+/** Limits that satisfy all of `below`; what one of them cannot do, the whole cannot. */
+function stackLimits(below: readonly Limits[]): Limits {
+  const top = plainLimits();
+  for (const one of below) {
+    top.logicalBlockSize = Math.max(top.logicalBlockSize, one.logicalBlockSize);
+    top.physicalBlockSize = Math.max(top.physicalBlockSize, one.physicalBlockSize);
+    top.ioMin = Math.max(top.ioMin, one.ioMin);
+    top.ioOpt = Math.max(top.ioOpt, one.ioOpt);
+    top.discardGranularity = Math.max(top.discardGranularity, one.discardGranularity);
+  }
+  if (below.length > 0) {
+    top.maxDiscardSectors = Math.min(...below.map((one) => one.maxDiscardSectors));
+    top.maxWriteZeroesSectors = Math.min(...below.map((one) => one.maxWriteZeroesSectors));
+    top.discardZeroes = below.every((one) => one.discardZeroes);
+  }
+  if (top.maxDiscardSectors === 0) forbidDiscards(top);
+  return top;
 }
 
-function minNonZero(a: number, b: number): number {
-  if (a === 0) return b;
-  return b === 0 ? a : Math.min(a, b);
+function forbidDiscards(limits: Limits): void {
+  limits.maxDiscardSectors = 0;
+  limits.discardGranularity = 0;
+  limits.discardZeroes = false;
 }

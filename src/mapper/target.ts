@@ -90,8 +90,6 @@ export abstract class Target {
   readonly length: number;
   /** Pieces never cross a multiple of this, counted from `begin`; 0: no such limit. */
   maxIoSectors = 0;
-  /** Largest discard; 0: as the underlying devices say. */
-  maxDiscardSectors = 0;
   /** Copies of each flush, discard and write-zeroes that the target wants; 0: not supported. */
   nrFlushBios = 0;
   nrDiscardBios = 0;

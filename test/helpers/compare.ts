@@ -7,6 +7,8 @@
  *   wr DEVICE SECTOR COUNT BYTE   writes that byte; prints `ok` or the error
  *   rd DEVICE SECTOR COUNT        prints the sectors read, equal ones counted
  * `here COMMAND` and `there COMMAND` run on one side only and are not compared.
+ * `differs HEADING COMMAND...` is a step that differs on purpose, for the reason under that heading
+ * in docs/differences.md.
  */
 import { spawn } from 'node:child_process';
 import fs from 'node:fs';
@@ -21,6 +23,8 @@ export interface Step {
   readonly code: number;
   /** Lines of the kernel's log, or of our daemon's, from `device-mapper: ` on. */
   readonly log: readonly string[];
+  /** The heading in docs/differences.md that says why the two sides differ here. */
+  readonly difference: string | null;
 }
 
 export interface Transcripts {
@@ -45,6 +49,7 @@ x() {
   step R $r
   return $r
 }
+differs() { step D "$1"; shift; x "$@"; }
 told() { if [[ $1 = 0 ]]; then echo ok; else grep -oE "$2" $W/io | tail -n 1; fi; }
 errors='Input/output error|No space left on device|Operation not permitted|Read-only.*'
 `;
@@ -120,7 +125,8 @@ export async function runThere(script: string, dir: string): Promise<Step[]> {
   const text = `${COMMON}${KERNEL_SIDE}${script}\nfinish\n`;
   const { code, stdout, stderr } = await runInKernel(text, { disks, dir: own });
   if (code !== 0) throw new Error(`the kernel's side ended with ${code}:\n${stdout}${stderr}`);
-  return parse(stdout, (line) => /^[^;]*;(.*)$/.exec(line)?.[1] ?? '');
+  const steps = parse(stdout, (line) => /^[^;]*;(.*)$/.exec(line)?.[1] ?? '');
+  return steps.map((step) => ({ ...step, err: withoutStatistics(step.err) }));
 }
 
 /** Our side. */
@@ -167,32 +173,64 @@ function ourLogText(line: string): string {
   return (JSON.parse(line) as { msg?: string }).msg ?? '';
 }
 
-/** The numbers of files, as the kernel numbers the disks that they stand for. */
+/** The numbers of files, as the kernel numbers the disks that they stand for; columns stay. */
 function normalise(step: Step): Step {
+  const asDisk = (text: string): string =>
+    text.replace(/\b240(:|, )(\d+)/g, (_all, between: string, minor: string) => {
+      return `98${between}${Number(minor) * 16}`;
+    });
   const kernels = (line: string): string =>
-    line
-      .replace(/\b240:(\d+)(?=  | $)/g, (_all, minor: string) => `98:${Number(minor) * 16} `)
-      .replace(/\b240(:|, )(\d+)/g, (_all, between: string, minor: string) => {
-        return `98${between}${Number(minor) * 16}`;
-      });
-  return { ...step, out: step.out.map(kernels), err: step.err.map(kernels) };
+    asDisk(line.replace(/\S*\b240:\S+(?=  | $)/g, (cell) => asDisk(cell).padEnd(cell.length)));
+  return {
+    ...step,
+    command: asDisk(step.command),
+    out: step.out.map(kernels),
+    err: step.err.map(kernels),
+  };
+}
+
+/** Sections of the list of fields that only dmsetup has: I/O statistics are not kept here. */
+function withoutStatistics(lines: readonly string[]): string[] {
+  let skipping = false;
+  return lines.filter((line) => {
+    if (/^Mapped Device Statistics/.test(line)) skipping = true;
+    const skip = skipping;
+    if (line === ' ') skipping = false;
+    return !skip;
+  });
+}
+
+/** What a disk cannot do, which depends on the disk: a file and a user-mode kernel's disk differ. */
+function sameDisk(line: string): string {
+  return line.replace(/(Data device \(\S+\) ).*(: Disabling discard passdown\.)$/, '$1…$2');
+}
+
+interface OpenStep extends Step {
+  out: string[];
+  err: string[];
+  log: string[];
+  code: number;
 }
 
 function parse(stdout: string, logText: (line: string) => string): Step[] {
-  const steps: { command: string; out: string[]; err: string[]; code: number; log: string[] }[] =
-    [];
+  const steps: OpenStep[] = [];
+  let difference: string | null = null;
   let logged: string[] | null = null;
-  for (const [, kind = '', text = ''] of stdout.matchAll(/^([COERL]) (.*)\n/gm)) {
+  for (const [, kind = '', text = ''] of stdout.matchAll(/^([COERLD]) (.*)\n/gm)) {
     const step = steps.at(-1);
-    if (kind === 'C') steps.push({ command: text, out: [], err: [], code: 0, log: [] });
-    else if (kind === 'O') step?.out.push(text);
-    else if (kind === 'E') step?.err.push(text);
+    if (kind === 'D') {
+      difference = text;
+    } else if (kind === 'C') {
+      steps.push({ command: text, out: [], err: [], code: 0, log: [], difference });
+      difference = null;
+    } else if (kind === 'O') step?.out.push(text);
+    else if (kind === 'E') step?.err.push(sameDisk(text));
     else if (kind === 'R' && step !== undefined) step.code = Number(text);
     else {
       const line = logText(text);
       const mark = /^MARK (\d+)$/.exec(line)?.[1];
       if (mark !== undefined) logged = steps[Number(mark) - 1]?.log ?? null;
-      else if (line.startsWith(LOG_PREFIX)) logged?.push(line);
+      else if (line.startsWith(LOG_PREFIX)) logged?.push(sameDisk(line));
     }
   }
   return steps;
@@ -212,4 +250,9 @@ export function show(step: Step): string[] {
 /** What our step must be, given the kernel's: a failure shows the kernel's reason at its end. */
 export function expected(kernel: Step): Step {
   return { ...kernel, err: kernel.code === 0 ? kernel.err : [...kernel.err, ...kernel.log] };
+}
+
+/** A step of ours without reasons of our own, which stand last. */
+export function withoutOwnReasons(here: Step): Step {
+  return { ...here, err: here.err.filter((line) => !line.startsWith('devmapper: ')) };
 }

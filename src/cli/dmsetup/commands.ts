@@ -1,44 +1,55 @@
 /**
- * dmsetup's commands by name, with the number of arguments that each takes (spec: dm-core, 7).
+ * dmsetup's commands by name, with the number of arguments that each takes (spec: dm-core, 7). A
+ * command's code is loaded when it is wanted: a script may call one a thousand times.
  */
-import { complain } from '../output.ts';
 import type { Context } from './context.ts';
-import { create, message, remove, removeAll, rename, wait } from './devices.ts';
-import { deps, info, ls, printVersion, targets, targetVersion } from './listings.ts';
-import { changeState, clear, load, showLines } from './tables.ts';
-import { usage } from './usage.ts';
+
+type Run = (context: Context, args: readonly string[]) => void | Promise<void>;
 
 export interface Command {
   readonly min: number;
   /** Infinity: any number. */
   readonly max: number;
-  run(context: Context, args: readonly string[]): void | Promise<void>;
+  load(): Promise<Run>;
 }
 
 const any = Infinity;
 
+const load = async (): Promise<Run> => (await import('./load.ts')).load;
+const changeState = (op: 'suspend' | 'resume') => async (): Promise<Run> => {
+  const tables = await import('./tables.ts');
+  return (context, args) => tables.changeState(context, args, op);
+};
+const showLines = (resource: 'status' | 'table') => async (): Promise<Run> => {
+  const tables = await import('./tables.ts');
+  return (context, args) => tables.showLines(context, args, resource);
+};
+
 /** Commands by name, with the least and the most arguments. */
 export const commands: ReadonlyMap<string, Command> = new Map<string, Command>([
-  ['help', { min: 0, max: 0, run: () => complain(`${usage.trimEnd()}\n`) }],
-  ['create', { min: 0, max: 2, run: create }],
-  ['remove', { min: 0, max: any, run: remove }],
-  ['remove_all', { min: 0, max: 0, run: removeAll }],
-  ['suspend', { min: 0, max: any, run: (c, args) => changeState(c, args, 'suspend') }],
-  ['resume', { min: 0, max: any, run: (c, args) => changeState(c, args, 'resume') }],
-  ['load', { min: 0, max: 2, run: load }],
-  ['reload', { min: 0, max: 2, run: load }],
-  ['clear', { min: 0, max: any, run: clear }],
-  ['rename', { min: 1, max: 2, run: rename }],
-  ['message', { min: 2, max: any, run: message }],
-  ['ls', { min: 0, max: 0, run: ls }],
-  ['info', { min: 0, max: any, run: info }],
-  ['deps', { min: 0, max: any, run: deps }],
-  ['status', { min: 0, max: any, run: (c, args) => showLines(c, args, 'status') }],
-  ['table', { min: 0, max: any, run: (c, args) => showLines(c, args, 'table') }],
-  ['wait', { min: 0, max: 2, run: wait }],
+  ['help', { min: 0, max: 0, load: async () => (await import('./usage.ts')).help }],
+  ['create', { min: 0, max: 2, load: async () => (await import('./create.ts')).create }],
+  ['remove', { min: 0, max: any, load: async () => (await import('./devices.ts')).remove }],
+  ['remove_all', { min: 0, max: 0, load: async () => (await import('./devices.ts')).removeAll }],
+  ['suspend', { min: 0, max: any, load: changeState('suspend') }],
+  ['resume', { min: 0, max: any, load: changeState('resume') }],
+  ['load', { min: 0, max: 2, load }],
+  ['reload', { min: 0, max: 2, load }],
+  ['clear', { min: 0, max: any, load: async () => (await import('./tables.ts')).clear }],
+  ['rename', { min: 1, max: 2, load: async () => (await import('./devices.ts')).rename }],
+  ['message', { min: 2, max: any, load: async () => (await import('./devices.ts')).message }],
+  ['ls', { min: 0, max: 0, load: async () => (await import('./ls.ts')).ls }],
+  ['info', { min: 0, max: any, load: async () => (await import('./info.ts')).info }],
+  ['deps', { min: 0, max: any, load: async () => (await import('./deps.ts')).deps }],
+  ['status', { min: 0, max: any, load: showLines('status') }],
+  ['table', { min: 0, max: any, load: showLines('table') }],
+  ['wait', { min: 0, max: 2, load: async () => (await import('./devices.ts')).wait }],
   // There are no device nodes to make: devices are served over NBD.
-  ['mknodes', { min: 0, max: any, run: () => undefined }],
-  ['targets', { min: 0, max: 0, run: targets }],
-  ['target-version', { min: 1, max: any, run: targetVersion }],
-  ['version', { min: 0, max: 0, run: printVersion }],
+  ['mknodes', { min: 0, max: any, load: async () => () => undefined }],
+  ['targets', { min: 0, max: 0, load: async () => (await import('./versions.ts')).targets }],
+  [
+    'target-version',
+    { min: 1, max: any, load: async () => (await import('./versions.ts')).targetVersion },
+  ],
+  ['version', { min: 0, max: 0, load: async () => (await import('./versions.ts')).printVersion }],
 ]);

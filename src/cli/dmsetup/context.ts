@@ -3,8 +3,10 @@
  * to report a failure.
  */
 import type { ApiError, DeviceInfo } from '../../daemon/api-types.ts';
-import { RequestError, type Client, type Method, type Query } from '../client.ts';
-import { CommandFailed, complain, ioctlFailure } from '../output.ts';
+import type { Client, Method, Query } from '../client.ts';
+import { RequestError } from '../failures.ts';
+import { CommandFailed, complain, fail } from '../output.ts';
+import { Mangling, manglingModes, type ManglingMode } from './mangling.ts';
 import type { Options } from './options.ts';
 
 /** A device as the user named it. */
@@ -17,15 +19,25 @@ export interface Target {
 }
 
 export class Context {
-  readonly client: Client;
   readonly options: Options;
+  readonly mangling: Mangling;
   /** Lines from the kernel's log, printed after everything else. */
-  readonly reasons: string[];
+  readonly reasons: string[] = [];
 
-  constructor(client: Client, options: Options, reasons: string[]) {
-    this.client = client;
+  #client: Client | null = null;
+
+  constructor(options: Options) {
     this.options = options;
-    this.reasons = reasons;
+    this.mangling = new Mangling(manglingMode(options));
+  }
+
+  /** Sends a request to the daemon, which is started if none runs. Rejects with a RequestError. */
+  async request<T>(method: Method, path: string, query: Query = {}, body?: object): Promise<T> {
+    if (this.#client === null) {
+      const { Client: Connected } = await import('../client.ts');
+      this.#client = new Connected(this.options.get('state-dir'));
+    }
+    return this.#client.call<T>(method, path, query, body);
   }
 
   /** Whether the device is named by -u or by -j and -m, not by an argument. */
@@ -35,27 +47,32 @@ export class Context {
 
   /** The device that -u or -j and -m name. */
   targetByOption(): Target {
-    const uuid = this.options.get('uuid');
-    if (uuid !== undefined) return target('uuid', uuid, { uuid });
+    const given = this.options.get('uuid');
+    if (given !== undefined) {
+      const uuid = this.mangling.stored(given, 'uuid');
+      return target('uuid', uuid, { uuid });
+    }
     const number = `${this.options.get('major')}:${this.options.get('minor')}`;
     return target('number', number, { number });
   }
 
   /** The device that an argument names: a name, or a path under /dev. Fails if the path is none. */
-  async targetByName(name: string): Promise<Target> {
-    if (!name.startsWith('/dev/')) return target('name', name, { name });
-    const minor = /^\/dev\/dm-([0-9]+)$/.exec(name)?.[1];
+  async targetByName(given: string): Promise<Target> {
+    if (!given.startsWith('/dev/')) {
+      const name = this.mangling.stored(given, 'name');
+      return target('name', name, { name });
+    }
+    const minor = /^\/dev\/dm-([0-9]+)$/.exec(given)?.[1];
     const found =
       minor === undefined
-        ? target('name', name.replace(/^\/dev\/mapper\//, ''), {})
+        ? target('name', given.replace(/^\/dev\/mapper\//, ''), {})
         : target('number', `254:${minor}`, {});
     try {
-      const info = await this.client.call<DeviceInfo>('GET', found.path, found.query);
+      const info = await this.request<DeviceInfo>('GET', found.path, found.query);
       return target('name', info.name, { name: info.name });
     } catch (error) {
       if (!(error instanceof RequestError)) throw error;
-      complain(`Device ${name} not found`);
-      throw new CommandFailed();
+      return fail(`Device ${given} not found`);
     }
   }
 
@@ -69,7 +86,7 @@ export class Context {
   ): Promise<T> {
     const path = `${device.path}${resource}`;
     try {
-      return await this.client.call<T>(method, path, { ...device.query, ...query }, body);
+      return await this.request<T>(method, path, { ...device.query, ...query }, body);
     } catch (error) {
       throw error instanceof RequestError ? this.failed(error.error, device) : error;
     }
@@ -79,23 +96,23 @@ export class Context {
   async callOrMissing<T>(device: Target, resource: string, query: Query = {}): Promise<T> {
     try {
       const path = `${device.path}${resource}`;
-      return await this.client.call<T>('GET', path, { ...device.query, ...query });
+      return await this.request<T>('GET', path, { ...device.query, ...query });
     } catch (error) {
       if (!(error instanceof RequestError)) throw error;
       if (error.error.errno !== 'ENXIO') throw this.failed(error.error, device);
-      complain('Device does not exist.');
-      throw new CommandFailed();
+      return fail('Device does not exist.');
     }
   }
 
   /** Prints what dmsetup prints for a failed ioctl; the kernel's reasons are kept for the end. */
   failed(error: ApiError, device: Target): CommandFailed {
     this.reasons.push(...error.log);
-    if (error.log.length === 0 && isSpecific(error))
-      this.reasons.push(`devmapper: ${error.message}`);
+    const own = error.reason ?? (error.log.length === 0 && isSpecific(error) ? error.message : '');
+    if (own !== '') this.reasons.push(`devmapper: ${own}`);
     const { name, uuid, number } = device.shown;
-    const shown = error.number ?? (number === '' ? undefined : number);
-    complain(ioctlFailure({ ...error, ...(shown !== undefined && { number: shown }) }, name, uuid));
+    const shown = error.number ?? number;
+    const where = shown === '' ? '' : `(${shown})`;
+    complain(`device-mapper: ${error.op} ioctl on ${name} ${uuid}${where} failed: ${error.text}`);
     return new CommandFailed();
   }
 }
@@ -103,6 +120,12 @@ export class Context {
 /** Whether the message says more than the errno's text and the name do. */
 function isSpecific(error: ApiError): boolean {
   return !['ENXIO', 'EBUSY'].includes(error.errno);
+}
+
+/** --manglename, else $DM_DEFAULT_NAME_MANGLING_MODE, else auto. */
+function manglingMode(options: Options): ManglingMode {
+  const wanted = options.get('manglename') ?? process.env['DM_DEFAULT_NAME_MANGLING_MODE'];
+  return manglingModes.find((mode) => mode === wanted) ?? 'auto';
 }
 
 function target(

@@ -4,14 +4,12 @@
  * After dmsetup's own text, standard error gets the lines that the kernel would have written to its
  * log.
  */
-import { Client } from '../client.ts';
 import { getopt, OptionError } from '../getopt.ts';
-import { CommandFailed, complain, explain } from '../output.ts';
+import { CommandFailed, complain, explain, HelpShown } from '../output.ts';
 import { commands, type Command } from './commands.ts';
 import { Context } from './context.ts';
-import { printVersion } from './listings.ts';
+import { manglingModes } from './mangling.ts';
 import { Options, optionSpecs, ownOptionSpecs } from './options.ts';
-import { usage } from './usage.ts';
 
 /** Runs a command line; resolves to the exit code. `program` is named in mistakes. */
 export async function dmsetup(program: string, argv: readonly string[]): Promise<number> {
@@ -39,8 +37,8 @@ function badCommandLine(): number {
   return 1;
 }
 
-function showUsage(): void {
-  process.stderr.write(`${usage.trimEnd()}\n\n`);
+async function showUsage(): Promise<void> {
+  (await import('./usage.ts')).showUsage();
 }
 
 /** Options that contradict each other, or have bad values. */
@@ -54,8 +52,12 @@ function optionMistake(options: Options): string | null {
   const mode = options.get('mode');
   if (mode !== undefined && !/^[0-7]+$/.test(mode)) return `Invalid argument for --mode: ${mode}. `;
   const mangling = options.get('manglename');
-  if (mangling !== undefined && !['none', 'hex', 'auto'].includes(mangling)) {
+  if (mangling !== undefined && !manglingModes.some((known) => known === mangling)) {
     return 'Unknown name mangling mode.';
+  }
+  const interval = options.get('interval');
+  if (interval !== undefined && !(Number.parseInt(interval, 10) > 0)) {
+    return 'Interval must be a positive integer.';
   }
   return null;
 }
@@ -63,28 +65,28 @@ function optionMistake(options: Options): string | null {
 async function run(options: Options, args: readonly string[]): Promise<number> {
   const [word, ...rest] = args;
   if (options.has('version')) {
-    printVersion();
+    (await import('./versions.ts')).printVersion();
     return 0;
   }
   if (options.has('help')) {
-    showUsage();
+    await showUsage();
     return 0;
   }
   if (word === undefined) {
-    showUsage();
+    await showUsage();
     return 1;
   }
   const command = commands.get(word);
   if (command === undefined) {
     complain('Unknown command.');
-    showUsage();
+    await showUsage();
     return 1;
   }
   const named = options.has('uuid') || options.has('minor') ? 1 : 0;
   const min = word === 'create' ? command.min : Math.max(command.min - named, 0);
   if (rest.length < min || rest.length > command.max) {
     complain('Incorrect number of arguments.');
-    showUsage();
+    await showUsage();
     return 1;
   }
   return execute(options, command, rest);
@@ -95,18 +97,18 @@ async function execute(
   command: Command,
   args: readonly string[],
 ): Promise<number> {
-  const reasons: string[] = [];
+  let context: Context | null = null;
   try {
-    const context = new Context(new Client(options.get('state-dir')), options, reasons);
-    await command.run(context, args);
+    context = new Context(options);
+    const run = await command.load();
+    await run(context, args);
     return 0;
   } catch (error) {
+    if (error instanceof HelpShown) return 0;
     if (!(error instanceof CommandFailed)) complain(explain(error));
-    if (error instanceof CommandFailed && error.message === 'command line') badCommandLine();
-    else if (!(error instanceof CommandFailed && error.message === 'silent')) {
-      complain('Command failed.');
-    }
-    for (const line of reasons) complain(line);
+    const ending = error instanceof CommandFailed ? error.ending : 'Command failed.';
+    if (ending !== '') complain(ending);
+    for (const line of context?.reasons ?? []) complain(line);
     return 1;
   }
 }

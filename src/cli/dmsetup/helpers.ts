@@ -1,20 +1,11 @@
 /**
- * What dmsetup's commands have in common: naming devices, reading tables, reporting failures.
+ * What dmsetup's commands have in common: naming devices, and what they print of them.
  */
-import fs from 'node:fs';
 import type { DeviceInfo } from '../../daemon/api-types.ts';
-import { RequestError } from '../client.ts';
-import { CommandFailed, complain, print } from '../output.ts';
+import { fail, failCommandLine, print } from '../output.ts';
 import type { Context, Target } from './context.ts';
-import { printInfo } from './info.ts';
 
 const NAME_BYTES_MAX = 127;
-
-/** Fails with a line of its own. */
-export function fail(text: string): never {
-  complain(text);
-  throw new CommandFailed();
-}
 
 /** The devices that a command names, by arguments or by option; fails if there is none. */
 export async function eachTarget(
@@ -42,48 +33,37 @@ export async function oneTarget(
   return [await context.targetByName(name), rest];
 }
 
-/** Refuses a name that no device can have. */
-export function checkName(name: string): void {
+/**
+ * A new name as it is stored; refuses one that no device can have. `rename` leaves out a full stop.
+ */
+export function newName(context: Context, name: string, stop = '.'): string {
   if (name.includes('/')) fail(`Name "${name}" invalid. It contains "/".`);
-  if (Buffer.byteLength(name) > NAME_BYTES_MAX) fail(`Name "${name}" too long.`);
-}
-
-/** Table text from --table, a file or standard input; and what dmsetup calls its source. */
-export function readTable(
-  context: Context,
-  file: string | undefined,
-): { text: string; source: string } {
-  const given = context.options.get('table');
-  if (given !== undefined) return { text: given, source: '' };
-  if (file === undefined) return { text: fs.readFileSync(0, 'utf8'), source: 'on stdin' };
-  try {
-    return { text: fs.readFileSync(file, 'utf8'), source: file };
-  } catch {
-    return fail(`Couldn't open '${file}' for reading.`);
-  }
-}
-
-/** Reports a failed create or load; a table that cannot be split has a text of its own. */
-export function tableFailure(
-  context: Context,
-  error: unknown,
-  device: Target,
-  source: string,
-): unknown {
-  if (!(error instanceof RequestError)) return error;
-  if (error.error.errno !== 'FORMAT') return context.failed(error.error, device);
-  complain(`Invalid format on line ${error.error.line} of table ${source}.`);
-  return new CommandFailed();
+  if (Buffer.byteLength(name) > NAME_BYTES_MAX) fail(`Name "${name}" too long${stop}`);
+  return context.mangling.stored(name, 'name');
 }
 
 /** With -v, the info block of a device that was changed. */
-export function verbose(context: Context, info: DeviceInfo): void {
-  if (context.options.has('verbose')) printInfo(info);
+export async function verbose(context: Context, info: DeviceInfo): Promise<void> {
+  if (!context.options.has('verbose')) return;
+  const { printInfo } = await import('./info-block.ts');
+  printInfo(context, info);
+}
+
+/** Whether a command names no device at all. */
+export function namesNone(context: Context, args: readonly string[]): boolean {
+  return !context.namedByOption && args.length === 0;
+}
+
+const FORMS = ['', 'devno', 'devname', 'blkdevname'];
+
+/** Fails for a form of naming devices, in -o, that there is not. */
+export function checkForm(form: string): void {
+  if (!FORMS.includes(form)) failCommandLine(`Option not recognised: ${form}.`);
 }
 
 /** All devices, by name. */
 export function allDevices(context: Context): Promise<DeviceInfo[]> {
-  return context.client.call<DeviceInfo[]>('GET', '/v1/devices');
+  return context.request<DeviceInfo[]>('GET', '/v1/devices');
 }
 
 /** Says so if there is nothing to list. */

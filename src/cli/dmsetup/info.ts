@@ -1,31 +1,60 @@
 /**
- * The info block of a device (spec: dm-core, 7.1).
+ * `info`: blocks, or columns with -c (spec: dm-core, 7.1 and 7.2).
  */
 import type { DeviceInfo } from '../../daemon/api-types.ts';
-import { complain, print } from '../output.ts';
+import { failCommandLine, print, printJson } from '../output.ts';
+import type { Context } from './context.ts';
+import { allDevices, eachTarget, namesNone, noDevices } from './helpers.ts';
+import { printInfo } from './info-block.ts';
 
-/** Prints the block, an empty line after it. */
-export function printInfo(device: DeviceInfo): void {
-  if (!device.liveTable)
-    complain(`/dev/mapper/${device.name}: open failed: No such file or directory`);
-  const readOnly = device.readOnly ? ' (READ-ONLY)' : '';
-  const deferred = device.deferredRemove ? ' (DEFERRED REMOVE)' : '';
-  const rows: [string, string | number][] = [
-    ['Name:', device.name],
-    ['State:', `${device.suspended ? 'SUSPENDED' : 'ACTIVE'}${readOnly}${deferred}`],
-    ...(device.liveTable ? ([['Read Ahead:', device.readAheadSectors]] as [string, number][]) : []),
-    ['Tables present:', tablesPresent(device)],
-    ['Open count:', device.openCount],
-    ['Event number:', device.eventNr],
-    ['Major, minor:', `${device.major}, ${device.minor}`],
-    ['Number of targets:', device.targetCount],
-  ];
-  for (const [label, value] of rows) print(`${label.padEnd(19)}${value}`);
-  if (device.uuid !== '') print(`UUID: ${device.uuid}`);
-  print('');
+/** `info`. */
+export async function info(context: Context, args: readonly string[]): Promise<void> {
+  const { options } = context;
+  if (options.columns) {
+    await infoInColumns(context, args);
+    return;
+  }
+  const form = options.get('options');
+  if (form !== undefined) failCommandLine(`Option not recognised: ${form}.`);
+  const devices: DeviceInfo[] = [];
+  const isJson = options.has('json');
+  if (namesNone(context, args)) {
+    devices.push(...(await allDevices(context)));
+    if (noDevices(context, devices)) return;
+    if (!isJson) for (const device of devices) printInfo(context, device);
+  } else {
+    await eachTarget(context, args, async (device) => {
+      const found = await context.callOrMissing<DeviceInfo>(device, '');
+      devices.push(found);
+      if (!isJson) printInfo(context, found);
+    });
+  }
+  if (isJson) printJson(devices);
 }
 
-function tablesPresent(device: DeviceInfo): string {
-  if (device.liveTable) return device.inactiveTable ? 'LIVE & INACTIVE' : 'LIVE';
-  return device.inactiveTable ? 'INACTIVE' : 'None';
+/** `info -c`: once, or as often as --count says, --interval seconds apart. */
+async function infoInColumns(context: Context, args: readonly string[]): Promise<void> {
+  const { options } = context;
+  const { Report } = await import('./report.ts');
+  const report = new Report(options, context.mangling);
+  const intervalMs = Number(options.get('interval') ?? 1) * 1000;
+  const count = options.has('count') ? Number(options.get('count')) || Infinity : 1;
+  const times = options.has('interval') && !options.has('count') ? Infinity : count;
+  for (let left = times; ; left--) {
+    const devices: DeviceInfo[] = [];
+    const all = await allDevices(context);
+    if (namesNone(context, args)) {
+      if (noDevices(context, all)) return;
+      devices.push(...all);
+    } else {
+      await eachTarget(context, args, async (device) => {
+        devices.push(await context.callOrMissing<DeviceInfo>(device, ''));
+      });
+    }
+    if (options.has('json')) printJson(devices);
+    else report.print(devices, all);
+    if (left <= 1) return;
+    print('');
+    await new Promise((resolve) => setTimeout(resolve, intervalMs));
+  }
 }

@@ -1,43 +1,15 @@
 /**
- * dmsetup's commands that change and show tables and states (spec: dm-core, 7).
+ * dmsetup's commands that show tables, drop them, and change states (spec: dm-core, 7).
  */
 import type { DeviceInfo, DeviceLines } from '../../daemon/api-types.ts';
 import { print, printJson } from '../output.ts';
 import type { Context } from './context.ts';
-import {
-  eachTarget,
-  fail,
-  noDevices,
-  oneTarget,
-  readTable,
-  tableFailure,
-  verbose,
-} from './helpers.ts';
-import { printInfo } from './info.ts';
-
-/** `load` and `reload`. */
-export async function load(context: Context, args: readonly string[]): Promise<void> {
-  if (context.options.has('notable')) fail('--notable only available when creating new device.');
-  const [device, [file]] = await oneTarget(context, args, 'Please specify device.');
-  const { text, source } = readTable(context, file);
-  const body = { table: text, readOnly: context.options.has('readonly'), cwd: process.cwd() };
-  try {
-    const info = await context.client.call<DeviceInfo>(
-      'PUT',
-      `${device.path}/table`,
-      device.query,
-      body,
-    );
-    verbose(context, info);
-  } catch (error) {
-    throw tableFailure(context, error, device, source);
-  }
-}
+import { eachTarget, noDevices, verbose } from './helpers.ts';
 
 /** `clear`. */
 export async function clear(context: Context, args: readonly string[]): Promise<void> {
   await eachTarget(context, args, async (device) => {
-    verbose(context, await context.call<DeviceInfo>(device, 'DELETE', '/table'));
+    await verbose(context, await context.call<DeviceInfo>(device, 'DELETE', '/table'));
   });
 }
 
@@ -49,7 +21,7 @@ export async function changeState(
 ): Promise<void> {
   const body = { noflush: context.options.has('noflush') };
   await eachTarget(context, args, async (device) => {
-    verbose(context, await context.call<DeviceInfo>(device, 'POST', `/${op}`, {}, body));
+    await verbose(context, await context.call<DeviceInfo>(device, 'POST', `/${op}`, {}, body));
   });
 }
 
@@ -65,31 +37,45 @@ export async function showLines(
     inactive: options.has('inactive') ? true : undefined,
     target: options.get('target'),
   };
-  const single = context.namedByOption || args.length === 1;
-  if (!single && args.length === 0) {
-    const all = await context.client.call<DeviceLines[]>('GET', `/v1/${resource}`, query);
-    if (noDevices(context, all)) return;
-    if (options.has('json')) printJson(all);
-    else for (const found of all) printLines(context, found, true);
-    return;
+  const found: DeviceLines[] = [];
+  const isConcise = resource === 'table' && options.has('concise');
+  const isListed = !isConcise && !options.has('json');
+  const many = !context.namedByOption && args.length !== 1;
+  if (!context.namedByOption && args.length === 0) {
+    found.push(...(await context.request<DeviceLines[]>('GET', `/v1/${resource}`, query)));
+    if (noDevices(context, found)) return;
+    if (isListed) for (const one of found) await printLines(context, one, true);
+  } else {
+    await eachTarget(context, args, async (device) => {
+      const one =
+        resource === 'status'
+          ? await context.callOrMissing<DeviceLines>(device, '/status', query)
+          : await context.call<DeviceLines>(device, 'GET', '/table', query);
+      found.push(one);
+      if (isListed) await printLines(context, one, many);
+    });
   }
-  await eachTarget(context, args, async (device) => {
-    const found =
-      resource === 'status'
-        ? await context.callOrMissing<DeviceLines>(device, '/status', query)
-        : await context.call<DeviceLines>(device, 'GET', '/table', query);
-    if (options.has('json')) printJson(found);
-    else printLines(context, found, !single);
-  });
+  if (options.has('json')) {
+    printJson(found);
+  } else if (isConcise) {
+    const shown = options.has('target') ? found.filter(({ lines }) => lines.length > 0) : found;
+    const { formatConcise } = await import('./concise.ts');
+    print(formatConcise(shown, context.mangling));
+  }
 }
 
-function printLines(context: Context, { device, lines }: DeviceLines, many: boolean): void {
+async function printLines(
+  context: Context,
+  { device, lines }: DeviceLines,
+  many: boolean,
+): Promise<void> {
   const { options } = context;
   const filtered = options.has('target');
   if (filtered && lines.length === 0) return;
   const isVerbose = options.has('verbose');
-  if (isVerbose) printInfo(device);
-  const prefix = many && !isVerbose ? `${device.name}: ` : '';
+  await verbose(context, device);
+  const name = context.mangling.shown(device.name, 'name');
+  const prefix = many && !isVerbose ? `${name}: ` : '';
   if (lines.length === 0) print(prefix);
   for (const line of lines) print(`${prefix}${line}`);
   if (isVerbose && many) print('');

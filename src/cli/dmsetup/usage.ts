@@ -1,7 +1,9 @@
 /**
  * The usage text, as `dmsetup help` of version 1.02.185 prints it.
  */
-export const usage = `Usage:
+import type { Context } from './context.ts';
+
+const usage = `Usage:
 
 dmsetup
         [--version] [-h|--help [-c|-C|--columns]]
@@ -70,3 +72,16 @@ Tree specific options are: ascii, utf, vt100; compact, inverted, notrunc;
                            blkdevname, [no]device, active, open, rw and uuid.
 
 `;
+
+/** Prints it to standard error, an empty line after it. */
+export function showUsage(): void {
+  process.stderr.write(`${usage.trimEnd()}\n\n`);
+}
+
+/** `help`; with -c the fields of `info -c`, too. */
+export async function help(context: Context): Promise<void> {
+  showUsage();
+  if (!context.options.columns) return;
+  const { complainFields } = await import('./fields.ts');
+  complainFields();
+}

@@ -2,9 +2,9 @@
  * linear: a range of another device (spec: dm-core, 9.1). Answers to drivers/md/dm-linear.c.
  */
 import { DmError } from '../../base/error.ts';
-import { parseU64 } from '../../base/numbers.ts';
 import type { Bio } from '../../block/bio.ts';
 import type { BlockDevice, ExtentVisitor } from '../../block/device.ts';
+import { parseSector } from '../table-grammar.ts';
 import {
   MapResult,
   openDevice,
@@ -79,7 +79,7 @@ export const linear: TargetType = {
     if (args.length !== 2 || reference === undefined || offset === undefined) {
       throw new DmError('EINVAL', 'Invalid argument count');
     }
-    const start = parseU64(offset);
+    const start = parseSector(offset);
     if (start === undefined) throw new DmError('EINVAL', 'Invalid device sector');
     return new LinearTarget(
       context,

@@ -7,9 +7,10 @@
  */
 import { DmError } from '../../base/error.ts';
 import { errno } from '../../base/errno.ts';
-import { parseU32, parseU64, SECTOR_SIZE } from '../../base/numbers.ts';
+import { parseU32, SECTOR_SIZE } from '../../base/numbers.ts';
 import { BioOp, type Bio } from '../../block/bio.ts';
 import type { ExtentVisitor, Limits } from '../../block/device.ts';
+import { parseSector } from '../table-grammar.ts';
 import {
   MapResult,
   openDevice,
@@ -204,7 +205,7 @@ export const striped: TargetType = {
 
 function parseStripe(context: TargetContext, reference: string, offset: string): Stripe {
   const complaint = "Couldn't parse stripe destination";
-  const start = parseU64(offset);
+  const start = parseSector(offset);
   if (start === undefined) throw new DmError('EINVAL', complaint);
   return { used: openDevice(context, reference, context.readOnly, complaint), start, errors: 0 };
 }

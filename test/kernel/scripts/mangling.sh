@@ -12,7 +12,6 @@ x dmsetup table --concise
 x dmsetup table "a b#c"
 x dmsetup table 'a\x20b#c'
 x dmsetup table "/dev/mapper/a\\x20b#c"
-x dmsetup table "/dev/mapper/a b#c"
 x dmsetup create 'a\x20b#c' --notable
 x dmsetup message "a b#c" 0 foo
 x dmsetup table "n o"

@@ -27,10 +27,12 @@ x dmsetup create p3 --table "0 65536 thin-pool /dev/mapper/tmeta /dev/mapper/tda
 x dmsetup create p4 --table "0 65536 thin-pool /dev/mapper/tmeta /dev/mapper/tdata 4194304 0"
 x dmsetup create p5 --table "0 65536 thin-pool $B $B 128 0"
 x dmsetup create p6 --readonly --table "0 65536 thin-pool /dev/mapper/tmeta /dev/mapper/tdata 128 0"
-x dmsetup create p7 --table "0 65536 thin-pool /dev/mapper/tmeta /dev/mapper/tdata 128 0
+differs "thin-pool must be alone: nothing is formatted before that is seen" \
+  dmsetup create p7 --table "0 65536 thin-pool /dev/mapper/tmeta /dev/mapper/tdata 128 0
 65536 100 zero"
 x dmsetup create p8 --table "0 100 zero
 100 65536 thin-pool /dev/mapper/tmeta /dev/mapper/tdata 128 0"
+x dmsetup create p9 --table "0 1048576 thin-pool $A $B 128 0"
 x dmsetup create s --table "0 20480 thin /dev/mapper/pool 0 /dev/mapper/pool"
 x dmsetup remove pool
 x dmsetup remove t0
@@ -90,7 +92,7 @@ x dmsetup remove t4
 x dmsetup load m --table "0 8192 error"
 x dmsetup suspend --noflush m
 x dmsetup resume m
-x dmsetup message pool 0 create_thin 7
+differs 'A message fails if its commit fails' dmsetup message pool 0 create_thin 7
 x dmsetup status pool
 x dmsetup message pool 0 create_thin 8
 x dmsetup table pool

@@ -173,6 +173,10 @@ x dmsetup ls
 x dmsetup rename top --setuuid UU-1
 x dmsetup rename top --setuuid UU-2
 x dmsetup rename c --setuuid UU-1
+differs 'rename takes -u' dmsetup rename -u UU-1 top2
+here dmsetup rename top2 top
+there dmsetup rename top top2
+there dmsetup rename top2 top
 x dmsetup info -u UU-1
 x dmsetup info -j 254 -m 0
 x dmsetup status -u UU-1

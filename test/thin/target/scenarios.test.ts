@@ -156,6 +156,7 @@ test('scenario 2: tables that the core refuses get its errors', async () => {
     await refused(stack, 'EINVAL', () => stack.create('p', tooLong)),
     [
       'thin: Data device (ubdb) discard unsupported: Disabling discard passdown.',
+      'thin: Data device (ubdb) discard unsupported: Disabling discard passdown.',
       'table: 254:0: ubdb too small for target: start=0, len=1048576, dev_size=524288',
       'core: Cannot calculate initial queue limits',
       'ioctl: unable to set up device queue for new table.',

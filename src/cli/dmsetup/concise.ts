@@ -1,0 +1,87 @@
+/**
+ * The concise form of devices and their tables (spec: dm-core, 2):
+ *
+ *   name,uuid,minor,flags,table line[,table line…][;name,…]
+ *
+ * A backslash makes the next character literal.
+ */
+import type { DeviceLines } from '../../daemon/api-types.ts';
+import { fail } from '../output.ts';
+import type { Mangling } from './mangling.ts';
+
+/** One device as the concise text describes it. */
+export interface ConciseDevice {
+  readonly name: string;
+  readonly uuid: string;
+  readonly minor: string;
+  readonly readOnly: boolean;
+  /** Table text, one target a line. */
+  readonly table: string;
+}
+
+const FIELDS_MIN = 5;
+const FIELDS_TEXT = 'ive comma-separated fields are required for each device';
+
+/**
+ * The devices of a concise text, each when it is asked for: those before a mistake are made.
+ */
+export function* parseConcise(text: string): Iterable<ConciseDevice> {
+  const entries = splitEscaped(text.replace(/\n$/, ''), ';');
+  // A separator at the end starts no entry.
+  if (entries.at(-1) === '') entries.pop();
+  for (const entry of entries) yield parseEntry(entry);
+}
+
+function parseEntry(entry: string): ConciseDevice {
+  const parts = splitEscaped(entry, ',');
+  const [name = '', uuid = '', minor = '', flags = '', ...lines] = parts.map(unescape);
+  const table = lines.join('\n');
+  if (parts.length < FIELDS_MIN - 1) fail(`F${FIELDS_TEXT}`, parsedFields(parts));
+  if (parts.length < FIELDS_MIN || table === '') {
+    fail(`Incomplete entry: f${FIELDS_TEXT}`, parsedFields(parts));
+  }
+  if (!['', 'ro', 'rw'].includes(flags)) {
+    fail(`Invalid flags parameter '${flags}' must be 'ro' or 'rw' or empty.`);
+  }
+  return { name, uuid, minor, readOnly: flags === 'ro', table };
+}
+
+function parsedFields(parts: readonly string[]): string {
+  const titles = ['name', 'uuid', 'minor', 'flags', 'table'];
+  const shown = titles.map((title, i) => `${title}: ${parts[i] ?? '(null)'}`);
+  return `Parsed ${Math.min(parts.length, FIELDS_MIN)} fields: ${shown.join(' ')}`;
+}
+
+/** Splits at `separator` where no backslash stands before it; the backslashes stay. */
+function splitEscaped(text: string, separator: string): string[] {
+  const parts = [''];
+  for (let i = 0; i < text.length; i++) {
+    const char = text.charAt(i);
+    if (char === separator) {
+      parts.push('');
+      continue;
+    }
+    parts[parts.length - 1] += char;
+    if (char === '\\' && i + 1 < text.length) parts[parts.length - 1] += text.charAt(++i);
+  }
+  return parts;
+}
+
+function unescape(text: string): string {
+  return text.replace(/\\(.)/gs, '$1');
+}
+
+function escape(text: string): string {
+  return text.replace(/[\\,;]/g, '\\$&');
+}
+
+/** Devices with their table lines, in the concise form. */
+export function formatConcise(devices: readonly DeviceLines[], mangling: Mangling): string {
+  const entries = devices.map(({ device, lines }) => {
+    const name = escape(mangling.shown(device.name, 'name'));
+    const uuid = escape(mangling.shown(device.uuid, 'uuid'));
+    const flags = device.readOnly ? 'ro' : 'rw';
+    return [name, uuid, device.minor, flags, ...lines].join(',');
+  });
+  return entries.join(';');
+}

@@ -1,0 +1,83 @@
+/**
+ * `create`: one device, or several from a concise text (spec: dm-core, 2 and 7).
+ */
+import fs from 'node:fs';
+import type { DeviceInfo } from '../../daemon/api-types.ts';
+import { RequestError } from '../failures.ts';
+import { fail } from '../output.ts';
+import type { Context } from './context.ts';
+import { newName, verbose } from './helpers.ts';
+import { readTable, tableFailure } from './table-text.ts';
+
+/** A device to be made. */
+interface Wanted {
+  readonly name: string;
+  readonly uuid: string;
+  readonly minor: string | undefined;
+  readonly readOnly: boolean;
+  readonly table: string | undefined;
+}
+
+/** `create`. */
+export async function create(context: Context, args: readonly string[]): Promise<void> {
+  const { options } = context;
+  if (options.has('concise')) {
+    await createConcise(context, args);
+    return;
+  }
+  const [name, file] = args;
+  if (name === undefined) fail('Please provide a name for the new device.');
+  const stored = newName(context, name);
+  const uuid = context.mangling.stored(options.get('uuid') ?? '', 'uuid');
+  const notable = options.has('notable');
+  const { text, source } = notable ? { text: undefined, source: '' } : readTable(context, file);
+  const minor = options.get('minor');
+  const readOnly = options.has('readonly');
+  await createOne(context, { name: stored, uuid, minor, readOnly, table: text }, source);
+}
+
+/** `create --concise`: the devices in order, up to the first failure. */
+async function createConcise(context: Context, args: readonly string[]): Promise<void> {
+  if (args.length > 1) fail('dmsetup create --concise takes at most one argument');
+  const { parseConcise } = await import('./concise.ts');
+  for (const device of parseConcise(args[0] ?? fs.readFileSync(0, 'utf8'))) {
+    const name = newName(context, device.name);
+    const uuid = context.mangling.stored(device.uuid, 'uuid');
+    const minor = device.minor === '' ? undefined : device.minor;
+    await createOne(context, { ...device, name, uuid, minor }, '');
+  }
+}
+
+async function createOne(context: Context, wanted: Wanted, source: string): Promise<void> {
+  const { name, uuid, minor, readOnly, table } = wanted;
+  const readAhead = readAheadOf(context.options.get('readahead'));
+  try {
+    const info = await context.request<DeviceInfo>(
+      'POST',
+      '/v1/devices',
+      {},
+      {
+        name,
+        uuid,
+        ...(minor !== undefined && { minor: Number(minor) }),
+        ...(table !== undefined && { table }),
+        ...(readAhead !== undefined && { readAhead }),
+        readOnly,
+        cwd: process.cwd(),
+      },
+    );
+    await verbose(context, info);
+  } catch (error) {
+    // Only the creation itself is reported with the uuid.
+    const isLater = error instanceof RequestError && error.error.op !== 'create';
+    const shown = { name, uuid: isLater ? '' : uuid, number: '' };
+    throw tableFailure(context, error, { path: '', query: {}, shown }, source);
+  }
+}
+
+/** What --readahead asks for: `N`, `+N` (at least), `none`, or `auto`. */
+function readAheadOf(text: string | undefined): { sectors: number; minimum: boolean } | undefined {
+  if (text === undefined || text === 'auto') return undefined;
+  const number = Number.parseInt(text, 10);
+  return { sectors: Math.max(number, 0) || 0, minimum: text.startsWith('+') };
+}

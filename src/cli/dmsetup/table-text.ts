@@ -1,0 +1,36 @@
+/**
+ * Table text: where `create` and `load` take it from, and what dmsetup says of a mistake in it.
+ */
+import fs from 'node:fs';
+import { RequestError } from '../failures.ts';
+import { complain, CommandFailed, fail } from '../output.ts';
+import type { Context, Target } from './context.ts';
+
+/** Table text from --table, a file or standard input; and what dmsetup calls its source. */
+export function readTable(
+  context: Context,
+  file: string | undefined,
+): { text: string; source: string } {
+  const given = context.options.get('table');
+  if (given !== undefined) return { text: given, source: '' };
+  if (file === undefined) return { text: fs.readFileSync(0, 'utf8'), source: 'on stdin' };
+  try {
+    return { text: fs.readFileSync(file, 'utf8'), source: file };
+  } catch {
+    return fail(`Couldn't open '${file}' for reading.`);
+  }
+}
+
+/** Reports a failed create or load; a table that cannot be split has a text of its own. */
+export function tableFailure(
+  context: Context,
+  error: unknown,
+  device: Target,
+  source: string,
+): unknown {
+  if (!(error instanceof RequestError)) return error;
+  const { errno, line, message } = error.error;
+  if (errno !== 'FORMAT') return context.failed(error.error, device);
+  complain(line === undefined ? message : `Invalid format on line ${line} of table ${source}.`);
+  return new CommandFailed();
+}

@@ -1,0 +1,84 @@
+/**
+ * BioGate: lets a device's bios through to its table and counts them, or keeps them while the
+ * device is suspended. Answers to md->deferred and md->pending_io in drivers/md/dm.c. Hot path.
+ *
+ *   open ──close──► closed: new bios wait, without limit ──open──► they go through, in order
+ *
+ * Invariant: `#nrInFlight` counts the bios that were let through and have not ended.
+ */
+import { errno } from '../base/errno.ts';
+import { BioList, type Bio } from '../block/bio.ts';
+
+export class BioGate {
+  #isClosed = false;
+  /** Nobody will open the gate again: what waits, and what comes, ends with EIO. */
+  #isAbandoned = false;
+  #nrInFlight = 0;
+  readonly #waiting = new BioList();
+  #drained: (() => void)[] = [];
+
+  get isClosed(): boolean {
+    return this.#isClosed;
+  }
+
+  /** Whether `bio` may go on, and is counted; otherwise the gate has it now. */
+  enter(bio: Bio): boolean {
+    if (!this.#isClosed) {
+      this.#nrInFlight++;
+      return true;
+    }
+    this.keep(bio);
+    return false;
+  }
+
+  /** Keeps a bio until the gate opens. */
+  keep(bio: Bio): void {
+    if (this.#isAbandoned) bio.end(errno.EIO);
+    else this.#waiting.push(bio);
+  }
+
+  /** A bio that was let through has ended, or is about to be kept. */
+  leave(): void {
+    this.#nrInFlight--;
+    if (this.#nrInFlight > 0 || this.#drained.length === 0) return;
+    for (const resolve of this.#drained.splice(0)) resolve();
+  }
+
+  close(): void {
+    this.#isClosed = true;
+  }
+
+  /** Opens the gate; what waited goes to `submit`, in order. */
+  open(submit: (bio: Bio) => void): void {
+    this.#isClosed = false;
+    // What is kept again meanwhile goes to the end of the list, for the next opening.
+    for (let n = this.#waiting.size; n > 0; n--) {
+      const bio = this.#waiting.shift();
+      if (bio !== null) submit(bio);
+    }
+  }
+
+  /** Ends what waits with EIO, and what comes while the gate stays closed. */
+  abandon(): void {
+    this.#isAbandoned = true;
+    for (const bio of this.#waiting.drain()) bio.end(errno.EIO);
+  }
+
+  /** Resolves to true when nothing is in flight, to false if `signal` comes first. */
+  whenDrained(signal?: AbortSignal): Promise<boolean> {
+    if (this.#nrInFlight === 0) return Promise.resolve(true);
+    if (signal?.aborted === true) return Promise.resolve(false);
+    return new Promise((resolve) => {
+      const onAbort = (): void => {
+        this.#drained = this.#drained.filter((waiter) => waiter !== onDrained);
+        resolve(false);
+      };
+      const onDrained = (): void => {
+        signal?.removeEventListener('abort', onAbort);
+        resolve(true);
+      };
+      this.#drained.push(onDrained);
+      signal?.addEventListener('abort', onAbort, { once: true });
+    });
+  }
+}

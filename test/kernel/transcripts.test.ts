@@ -1,0 +1,47 @@
+/**
+ * Every script in scripts/ prints here what it prints in the real kernel with the real dmsetup:
+ * output, errors, exit codes and the kernel's log lines.
+ */
+import assert from 'node:assert/strict';
+import fs from 'node:fs';
+import path from 'node:path';
+import { test } from 'node:test';
+import { expected, runBoth, show, withoutOwnReasons } from '../helpers/compare.ts';
+import { repoRoot, skipWithoutKernel } from '../helpers/kernel.ts';
+import { scratchDir, skipWithout } from '../helpers/programs.ts';
+
+const scripts = path.join(repoRoot, 'test', 'kernel', 'scripts');
+const differences = path.join(repoRoot, 'docs', 'differences.md');
+
+function headings(): string[] {
+  const text = fs.readFileSync(differences, 'utf8');
+  return [...text.matchAll(/^### (.*)$/gm)].map(([, heading = '']) => heading);
+}
+
+const skip = skipWithoutKernel() || skipWithout('qemu-io', 'qemu-img');
+
+for (const file of fs.readdirSync(scripts).sort()) {
+  const name = file.replace(/\.sh$/, '');
+  test(`the script ${name} prints what it prints in the kernel`, { skip }, async () => {
+    const script = fs.readFileSync(path.join(scripts, file), 'utf8');
+    const { dir, remove } = scratchDir();
+    try {
+      // Without koffi a file cannot discard, as the kernel's disk cannot in units of pool blocks.
+      const { kernel, here } = await runBoth(script, dir, { DEVMAPPER_NO_FFI: '1' });
+      assert.ok(kernel.length > 0, 'the script has steps');
+      assert.equal(here.length, kernel.length, 'both sides took the same steps');
+      for (const [i, step] of kernel.entries()) {
+        const wanted = show(expected(step));
+        const found = show(withoutOwnReasons(here[i] ?? step));
+        if (step.difference === null) {
+          assert.deepEqual(found, wanted);
+        } else {
+          assert.ok(headings().includes(step.difference), `${step.difference} is documented`);
+          assert.notDeepEqual(found, wanted, `${step.command} still differs`);
+        }
+      }
+    } finally {
+      remove();
+    }
+  });
+}
