@@ -15,7 +15,8 @@ function say(line: string): void {
 
 function machine(): string {
   const [cpu] = os.cpus();
-  return `${os.cpus().length} × ${cpu?.model.trim()}, Linux ${os.release()}, Node ${process.version}`;
+  const processor = `${os.cpus().length} × ${cpu?.model.trim()}`;
+  return `${processor}, Linux ${os.release()}, Node ${process.version}`;
 }
 
 const worker = await measureWorker(1_000_000);
@@ -32,15 +33,15 @@ const rows: Row[] = await run(real, (row) => say(format(row)));
 
 const text = `# Results
 
-Each figure is the median of ${real.rounds} alternating runs of ${real.seconds} s in one go, on one machine:
-${machine()}.
+Each figure is the median of ${real.rounds} alternating runs of ${real.seconds} s in one go,
+on one machine: ${machine()}.
 Ratios above 1 mean that we are faster. Compare ratios, never figures from different machines.
 
 ## Thin volumes over NBD
 
-fio's nbd engine, one connection over a unix socket, files on tmpfs, volumes of ${real.mib} MiB, 64 KiB blocks,
-zeroing on. nbdkit's file plugin and qemu-nbd on a raw file map nothing and have no snapshots: beside a
-snapshotted volume they show their plain speed.
+fio's nbd engine, one connection over a unix socket, files on tmpfs, volumes of ${real.mib} MiB,
+64 KiB blocks, zeroing on. nbdkit's file plugin and qemu-nbd on a raw file map nothing and have no
+snapshots: beside a snapshotted volume they show their plain speed.
 
 ${heading}
 ${rows.map(format).join('\n')}

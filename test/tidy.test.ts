@@ -75,6 +75,7 @@ test(`no line is longer than ${COLUMNS_MAX} columns`, () => {
   for (const file of all) {
     if (file.endsWith('usage.ts')) continue; // dmsetup's own text.
     for (const [i, line] of text(file).split('\n').entries()) {
+      if (/^ *test\(['`]/.test(line)) continue; // A test's name is a sentence, on one line.
       if ([...line].length > COLUMNS_MAX) wrong.push(`${file}:${i + 1}`);
     }
   }

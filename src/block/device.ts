@@ -25,7 +25,10 @@ export interface Limits {
   maxDiscardSectors: number;
   /** Largest write-zeroes; 0 if the layer above must write zeroes itself. */
   maxWriteZeroesSectors: number;
-  /** A discarded range that is a hole afterwards (see blockStatus) reads as zeroes. */
+  /**
+   * A discarded range that is a hole afterwards (see blockStatus) reads as zeroes, and goes on to
+   * where it is not written.
+   */
   discardZeroes: boolean;
 }
 

@@ -18,7 +18,7 @@ export interface CommandContext {
   readonly ranges: WriteRanges;
   /** Extended headers have been agreed on. */
   readonly isExtended: boolean;
-  /** Nobody waits for the answer any more. */
+  /** The client has gone, or is about to. */
   readonly isClientGone: boolean;
   /** Makes room for a read's data; returns where it begins in the request's reply slab. */
   reserveRead(request: Request): number;

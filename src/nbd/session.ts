@@ -126,6 +126,7 @@ export class Session implements ByteSink, OptionConsumer, TransmissionOwner {
 
   #endOfStream(): void {
     this.#disconnecting = true;
+    this.#transmission?.clientGone();
     this.#endIfDone();
   }
 

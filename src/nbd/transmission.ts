@@ -113,7 +113,7 @@ export class Transmission implements RequestConsumer, CommandContext {
     this.#shuttingDown = true;
   }
 
-  /** Nobody is there to answer any more: what only serves the client need not go on. */
+  /** The client sends nothing more, if it is there at all: what only serves it need not go on. */
   clientGone(): void {
     this.#isClientGone = true;
   }

@@ -200,7 +200,7 @@ function withoutStatistics(lines: readonly string[]): string[] {
   });
 }
 
-/** What a disk cannot do, which depends on the disk: a file and a user-mode kernel's disk differ. */
+/** What a disk cannot do: a file and a user-mode kernel's disk differ in it. */
 function sameDisk(line: string): string {
   return line.replace(/(Data device \(\S+\) ).*(: Disabling discard passdown\.)$/, '$1…$2');
 }

@@ -3,6 +3,7 @@
  */
 import { BioFlag, BioOp, type Bio } from '../../src/block/bio.ts';
 import type { BlockDevice, ExtentVisitor, Limits } from '../../src/block/device.ts';
+import type { Random } from './random.ts';
 
 export class HeldDevice implements BlockDevice {
   readonly #below: BlockDevice;
@@ -69,6 +70,20 @@ export class HeldDevice implements BlockDevice {
   releaseAll(): void {
     this.holding = false;
     while (this.held.length > 0) this.release();
+  }
+
+  /**
+   * Passes held requests on, one at each turn of the event loop, in an order that `random` chooses.
+   * Returns what stops that.
+   */
+  releaseByChance(random: Random): () => void {
+    let stopped = false;
+    const turn = (): void => {
+      if (this.held.length > 0) this.release(random.below(this.held.length));
+      if (!stopped) setImmediate(turn);
+    };
+    turn();
+    return () => (stopped = true);
   }
 
   /** Resolves when `count` requests are held. */

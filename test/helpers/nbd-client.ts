@@ -117,7 +117,7 @@ export class NbdClient {
   readonly order: bigint[] = [];
   /** Resolves when the server has closed the connection, or it broke. */
   readonly closed: Promise<void>;
-  #chunks: Buffer[] = [];
+  readonly #chunks: Buffer[] = [];
   #bytes = 0;
   #wanted: { bytes: number; resolve: () => void; reject: (error: Error) => void } | null = null;
   #isClosed = false;
@@ -170,10 +170,17 @@ export class NbdClient {
         this.#wanted = { bytes, resolve, reject };
       });
     }
-    const all = Buffer.concat(this.#chunks);
-    this.#chunks = [all.subarray(bytes)];
-    this.#bytes = all.length - bytes;
-    return all.subarray(0, bytes);
+    const parts: Buffer[] = [];
+    for (let missing = bytes; missing > 0;) {
+      const chunk = this.#chunks[0] as Buffer;
+      const part = chunk.subarray(0, missing);
+      parts.push(part);
+      missing -= part.length;
+      if (part.length === chunk.length) this.#chunks.shift();
+      else this.#chunks[0] = chunk.subarray(part.length);
+    }
+    this.#bytes -= bytes;
+    return Buffer.concat(parts);
   }
 
   /** Bytes that have come and have not been read. */

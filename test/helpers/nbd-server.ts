@@ -3,6 +3,7 @@
  * scratch directory.
  */
 import path from 'node:path';
+import { Duplex } from 'node:stream';
 import { MemoryLog } from '../../src/base/log.ts';
 import type { BlockDevice } from '../../src/block/device.ts';
 import type { ExportTable, OpenExport } from '../../src/nbd/export.ts';
@@ -41,6 +42,8 @@ export interface ConnectOptions {
   readonly form?: Form;
   /** Select base:allocation. */
   readonly contexts?: boolean;
+  /** Connect by a pair of streams rather than a socket. */
+  readonly byStream?: boolean;
 }
 
 export class TestServer {
@@ -70,9 +73,18 @@ export class TestServer {
     return client;
   }
 
+  /** As `connect`, by a pair of streams that are no sockets. */
+  connectByStream(): NbdClient {
+    const [ours, theirs] = streamPair();
+    this.server.serve(theirs);
+    const client = new NbdClient(ours);
+    this.#clients.push(client);
+    return client;
+  }
+
   /** A connection in transmission. */
   async open(name: string, options: ConnectOptions = {}): Promise<NbdClient> {
-    const client = await this.connect();
+    const client = options.byStream === true ? this.connectByStream() : await this.connect();
     await client.greet();
     await client.choose(options.form ?? 'simple');
     if (options.contexts === true) {
@@ -117,4 +129,44 @@ export function withDevice(
   body: (server: TestServer) => Promise<void>,
 ): Promise<void> {
   return withServer(new MapExports({ disk: device }), body);
+}
+
+/** One of two streams, each of which receives what is written to the other. */
+class StreamEnd extends Duplex {
+  peer: StreamEnd | null = null;
+  #taken: (() => void) | null = null;
+
+  override _read(): void {
+    this.peer?.writeOn();
+  }
+
+  /** The peer has room again. */
+  writeOn(): void {
+    const taken = this.#taken;
+    this.#taken = null;
+    taken?.();
+  }
+
+  override _write(chunk: Buffer, _encoding: string, done: () => void): void {
+    // The bytes are the writer's again once `done` is called.
+    if (this.peer?.push(Buffer.from(chunk)) === true) done();
+    else this.#taken = done;
+  }
+
+  override _final(done: () => void): void {
+    this.peer?.push(null);
+    done();
+  }
+
+  override _destroy(error: Error | null, done: (error: Error | null) => void): void {
+    if (this.peer?.destroyed === false) this.peer.destroy();
+    done(error);
+  }
+}
+
+function streamPair(): [Duplex, Duplex] {
+  const [one, two] = [new StreamEnd(), new StreamEnd()];
+  one.peer = two;
+  two.peer = one;
+  return [one, two];
 }

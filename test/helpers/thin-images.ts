@@ -54,9 +54,9 @@ export class PoolImage {
     this.pmd.closeDevice(device);
   }
 
-  /** Commits, and the image as it then is. */
+  /** Commits, if that is allowed, and the image as it then is. */
   async bytes(): Promise<Buffer> {
-    await this.pmd.commit();
+    if (!this.pmd.needsCheck) await this.pmd.commit();
     return imageOf(this.device);
   }
 }
@@ -125,6 +125,18 @@ export async function workload(
   await pmd.commit();
 }
 
+const madeImages = new Map<string, Buffer>();
+
+/** The image of the maker called `name`: a copy of the caller's own. */
+export async function imageNamed(name: string, seed: number): Promise<Buffer> {
+  const make = imageMakers[name];
+  if (make === undefined) throw new Error(`no maker is called '${name}'`);
+  const key = `${name}/${seed}`;
+  const made = madeImages.get(key) ?? (await (await make(new Random(seed))).bytes());
+  madeImages.set(key, made);
+  return Buffer.from(made);
+}
+
 /** Makers of images by what is special about them; the seed varies the rest. */
 export const imageMakers: Record<string, (random: Random) => Promise<PoolImage>> = {
   'an empty pool': () => PoolImage.make(),
@@ -140,7 +152,7 @@ export const imageMakers: Record<string, (random: Random) => Promise<PoolImage>>
     return image;
   },
   'many small devices': async (random) => {
-    const image = await PoolImage.make({ nrBlocks: 4096 });
+    const image = await PoolImage.make({ nrBlocks: 1024 });
     for (let id = 0; id < 600; id++) {
       if (id > 0 && random.chance(0.4)) image.pmd.createSnap(id * 3, 3 * random.below(id));
       else image.pmd.createThin(id * 3);
@@ -149,7 +161,7 @@ export const imageMakers: Record<string, (random: Random) => Promise<PoolImage>>
     return image;
   },
   'data blocks and leaves with overflow counts': async (random) => {
-    const image = await PoolImage.make({ nrBlocks: 4096 });
+    const image = await PoolImage.make({ nrBlocks: 1024 });
     image.pmd.createThin(0);
     image.provision(0, 0, 700);
     for (let id = 1; id < 12; id++) {
@@ -160,7 +172,7 @@ export const imageMakers: Record<string, (random: Random) => Promise<PoolImage>>
     return image;
   },
   'a held metadata snapshot': async (random) => {
-    const image = await PoolImage.make({ nrBlocks: 4096 });
+    const image = await PoolImage.make({ nrBlocks: 1024 });
     await workload(image, random, { steps: 60 });
     await image.pmd.commit();
     image.pmd.reserveMetadataSnap();
@@ -179,7 +191,7 @@ export const imageMakers: Record<string, (random: Random) => Promise<PoolImage>>
     return image;
   },
   'trees of three levels, and a snapshot that differs here and there': async (random) => {
-    const image = await PoolImage.make({ nrBlocks: 8192, nrDataBlocks: 100_000 });
+    const image = await PoolImage.make({ nrBlocks: 1024, nrDataBlocks: 100_000 });
     image.pmd.createThin(3);
     image.provision(3, 0, 66_000);
     await image.pmd.commit();

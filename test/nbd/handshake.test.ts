@@ -1,5 +1,5 @@
 /**
- * Option haggling, by a client that does everything right and everything wrong (spec: nbd, 2 and 3).
+ * Option haggling, by a client that does everything right and everything wrong (spec: nbd, 2, 3).
  */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';

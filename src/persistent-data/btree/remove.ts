@@ -108,7 +108,11 @@ export function removeLeaves(
   return { root, nrRemoved };
 }
 
-/** A node with one child becomes that child: the tree loses a level. The node keeps its block. */
+/**
+ * A node with one child becomes that child: the tree loses a level. The node keeps its block. The
+ * grandchildren that come up with it are not rebalanced in this walk, so a node can be left one
+ * entry short of a third, until a removal passes it again; the kernel leaves it so too.
+ */
 function replaceByOnlyChild(tree: BTree, node: WriteBlock): void {
   const { tm } = tree;
   const blocknr = blockNrAt(node.view, valueOffset(node.view, 0));

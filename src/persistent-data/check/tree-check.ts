@@ -159,13 +159,13 @@ class TreeCheck {
     const fault = findNodeFault(node.view, this.#spec.valueSize);
     if (fault !== null) return this.#lost(fault.kind, place, fault.text);
     const nrErrors = this.#checkShape(node.view, place, depth === 0);
-    if (!isLeaf(node.view)) return this.#readChildren(node, place, depth, nrErrors);
     const nr = nrEntriesOf(node.view);
     const firstKey = nr > 0 ? keyAt(node.view, 0) : Infinity;
     const lastKey = nr > 0 ? keyAt(node.view, nr - 1) : -Infinity;
     if (nr > 0 && (firstKey < place.begin || lastKey >= place.end)) {
       return this.#lost('key-range', place, `found keys ${firstKey} to ${lastKey}`);
     }
+    if (!isLeaf(node.view)) return this.#readChildren(node, place, depth, nrErrors);
     this.#spec.visitLeaf?.(node, this.#path);
     return { height: 1, nrEntries: nr, nrErrors, firstKey, lastKey };
   }

@@ -9,7 +9,7 @@ import { errnoName } from '../../base/errno.ts';
 import { parseDecimal, parseU64, U64_MAX } from '../../base/numbers.ts';
 import { DEVICE_ID_MAX } from '../metadata/device-details.ts';
 import { MetadataOperationError } from '../metadata/pool-metadata.ts';
-import { unserviceable, type Pool } from './pool.ts';
+import type { Pool } from './pool.ts';
 
 interface Message {
   /** Words including the message itself. */
@@ -126,4 +126,10 @@ async function reserveMetadataSnap(pool: Pool): Promise<void> {
 function releaseMetadataSnap(pool: Pool): void {
   const complaint = 'release_metadata_snap message failed.';
   complaining(pool, complaint, () => pool.metadata.releaseMetadataSnap());
+}
+
+/** What a message gets in the modes that serve none. */
+function unserviceable(pool: Pool): DmError {
+  pool.log('error', 'unable to service pool target messages in READ_ONLY or FAIL mode');
+  return new DmError('EOPNOTSUPP', 'the pool is in READ_ONLY or FAIL mode');
 }

@@ -7,7 +7,7 @@
  * Does not: process bios (see worker.ts and the files it uses) or parse tables.
  */
 import type { Clock, Timer } from '../../base/clock.ts';
-import { codeOf, DmError } from '../../base/error.ts';
+import { codeOf } from '../../base/error.ts';
 import { errno } from '../../base/errno.ts';
 import type { Log } from '../../base/log.ts';
 import type { Bio } from '../../block/bio.ts';
@@ -393,10 +393,4 @@ export class Pool {
     else if (thin.device.abortedWithChanges) bio.end(errno.EIO);
     else this.worker.commitThenIssue(bio);
   }
-}
-
-/** Errors that pools give to messages in the modes that serve none. */
-export function unserviceable(pool: Pool): DmError {
-  pool.log('error', 'unable to service pool target messages in READ_ONLY or FAIL mode');
-  return new DmError('EOPNOTSUPP', 'the pool is in READ_ONLY or FAIL mode');
 }

@@ -375,7 +375,9 @@ export class ThinTarget extends Target {
     const discards = this.nrDiscardBios > 0;
     limits.discardGranularity = discards ? blockBytes : 0;
     limits.maxDiscardSectors = discards ? MAX_DISCARD_SECTORS : 0;
-    limits.discardZeroes = discards && this.origin === null;
+    // A block unmapped and written again in part would show old data in the rest of it.
+    const staysZero = this.origin === null && this.pool.features.zeroNewBlocks;
+    limits.discardZeroes = discards && staysZero;
     limits.maxWriteZeroesSectors = 0;
   }
 
