@@ -1,5 +1,5 @@
 /**
- * Thin volumes as exports: what each command does to the mappings (spec: nbd, 5, Command semantics).
+ * Thin volumes as exports: what each command does to the mappings (spec: nbd, 5).
  * Blocks are of 64 KiB; the data device is full of 0xaa, so that old data shows where it leaks.
  */
 import assert from 'node:assert/strict';
