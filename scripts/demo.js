@@ -30,16 +30,17 @@ const env = {
 };
 
 /** Runs a program; shows the command, and its output unless told not to. */
-function run(command, args, { quiet = false, shown = command } = {}) {
-  const words = args.map((arg) => (/[\s?&]/.test(arg) ? `'${arg}'` : arg)).join(' ');
-  console.log(`$ ${shown} ${words.replaceAll(`${dir}/`, '')}`);
+function run(command, args, { quiet = false, shown = [command, ...args] } = {}) {
+  const words = shown.map((word) => (/[\s?&]/.test(word) ? `'${word}'` : word)).join(' ');
+  console.log(`$ ${words.replaceAll(`${dir}/`, '')}`);
   const { status, stdout, stderr } = spawnSync(command, args, { cwd: dir, env, encoding: 'utf8' });
-  if (status !== 0) throw new Error(`${shown} ${words} failed (${status}):\n${stdout}${stderr}`);
+  if (status !== 0) throw new Error(`${words} failed (${status}):\n${stdout}${stderr}`);
   if (!quiet && stdout !== '') console.log(stdout.replace(/\n+$/, ''));
   return stdout.trim();
 }
 
-const devmapper = (...args) => run(process.execPath, [program, ...args], { shown: 'devmapper' });
+const devmapper = (...args) =>
+  run(process.execPath, [program, ...args], { shown: ['devmapper', ...args] });
 
 function say(text) {
   console.log(`\n— ${text}`);

@@ -12,23 +12,21 @@ import {
   type ExtentVisitor,
   type Limits,
 } from './device.ts';
-
-const CHUNK_BYTES = 65536;
-const CHUNK_SECTORS = CHUNK_BYTES / SECTOR_SIZE;
-const ZERO_CHUNK = new Uint8Array(CHUNK_BYTES);
+import { SparseBytes } from './sparse-bytes.ts';
 
 export class MemoryDevice implements BlockDevice {
   readonly name: string;
   readonly readOnly: boolean;
   readonly limits: Limits;
   #sizeSectors: number;
-  readonly #chunks = new Map<number, Uint8Array>();
+  readonly #bytes: SparseBytes;
 
   constructor(
     name: string,
     sizeSectors: number,
-    options: { readOnly?: boolean; limits?: Partial<Limits> } = {},
+    options: { readOnly?: boolean; limits?: Partial<Limits>; bytes?: SparseBytes } = {},
   ) {
+    this.#bytes = options.bytes ?? new SparseBytes();
     this.name = name;
     this.#sizeSectors = sizeSectors;
     this.readOnly = options.readOnly ?? false;
@@ -48,7 +46,8 @@ export class MemoryDevice implements BlockDevice {
 
   /** Grows or shrinks the device; what lies beyond a smaller size is gone. */
   resize(sizeSectors: number): void {
-    if (sizeSectors < this.#sizeSectors) this.#clear(sizeSectors, this.#sizeSectors - sizeSectors);
+    const gone = this.#sizeSectors - sizeSectors;
+    if (gone > 0) this.#bytes.clear(sizeSectors * SECTOR_SIZE, gone * SECTOR_SIZE);
     this.#sizeSectors = sizeSectors;
   }
 
@@ -63,16 +62,18 @@ export class MemoryDevice implements BlockDevice {
       bio.end(errno.EPERM);
       return;
     }
+    const offset = bio.sector * SECTOR_SIZE;
+    const length = bio.nrSectors * SECTOR_SIZE;
     switch (bio.op) {
       case BioOp.READ:
-        this.#copyOut(bio.sector, bio.nrSectors, bio.data, bio.dataOffset);
+        this.#bytes.read(offset, length, bio.data, bio.dataOffset);
         break;
       case BioOp.WRITE:
-        this.#copyIn(bio.sector, bio.nrSectors, bio.data, bio.dataOffset);
+        this.#bytes.write(offset, length, bio.data, bio.dataOffset);
         break;
       case BioOp.DISCARD:
       case BioOp.WRITE_ZEROES:
-        this.#clear(bio.sector, bio.nrSectors);
+        this.#bytes.clear(offset, length);
         break;
       case BioOp.FLUSH:
         break;
@@ -82,16 +83,16 @@ export class MemoryDevice implements BlockDevice {
 
   readSync(sector: number, nrSectors: number, data: Uint8Array, dataOffset: number): number {
     if (sector + nrSectors > this.#sizeSectors) return errno.EIO;
-    this.#copyOut(sector, nrSectors, data, dataOffset);
+    this.#bytes.read(sector * SECTOR_SIZE, nrSectors * SECTOR_SIZE, data, dataOffset);
     return 0;
   }
 
   blockStatus(sector: number, nrSectors: number, visit: ExtentVisitor): void {
+    const chunkSectors = this.#bytes.chunkBytes / SECTOR_SIZE;
     const end = Math.min(sector + nrSectors, this.#sizeSectors);
     while (sector < end) {
-      const index = Math.floor(sector / CHUNK_SECTORS);
-      const n = Math.min((index + 1) * CHUNK_SECTORS, end) - sector;
-      const hole = !this.#chunks.has(index);
+      const n = Math.min(chunkSectors - (sector % chunkSectors), end - sector);
+      const hole = this.#bytes.isHole(sector * SECTOR_SIZE);
       if (!visit(n, hole ? ExtentFlag.HOLE | ExtentFlag.ZERO : 0)) return;
       sector += n;
     }
@@ -99,51 +100,6 @@ export class MemoryDevice implements BlockDevice {
 
   /** The bytes of allocated chunks; what the device costs in memory. */
   get allocatedBytes(): number {
-    return this.#chunks.size * CHUNK_BYTES;
-  }
-
-  #copyOut(sector: number, nrSectors: number, data: Uint8Array, dataOffset: number): void {
-    this.#eachPiece(sector, nrSectors, (index, from, bytes, done) => {
-      const chunk = this.#chunks.get(index) ?? ZERO_CHUNK;
-      data.set(chunk.subarray(from, from + bytes), dataOffset + done);
-    });
-  }
-
-  #copyIn(sector: number, nrSectors: number, data: Uint8Array, dataOffset: number): void {
-    this.#eachPiece(sector, nrSectors, (index, from, bytes, done) => {
-      let chunk = this.#chunks.get(index);
-      if (chunk === undefined) {
-        chunk = new Uint8Array(CHUNK_BYTES);
-        this.#chunks.set(index, chunk);
-      }
-      chunk.set(data.subarray(dataOffset + done, dataOffset + done + bytes), from);
-    });
-  }
-
-  #clear(sector: number, nrSectors: number): void {
-    this.#eachPiece(sector, nrSectors, (index, from, bytes) => {
-      if (bytes === CHUNK_BYTES) this.#chunks.delete(index);
-      else this.#chunks.get(index)?.fill(0, from, from + bytes);
-    });
-  }
-
-  /**
-   * Calls `visit(chunk index, offset in it, bytes, bytes done before)` for each chunk of the range.
-   */
-  #eachPiece(
-    sector: number,
-    nrSectors: number,
-    visit: (index: number, from: number, bytes: number, done: number) => void,
-  ): void {
-    let done = 0;
-    const total = nrSectors * SECTOR_SIZE;
-    while (done < total) {
-      const at = sector * SECTOR_SIZE + done;
-      const index = Math.floor(at / CHUNK_BYTES);
-      const from = at - index * CHUNK_BYTES;
-      const bytes = Math.min(CHUNK_BYTES - from, total - done);
-      visit(index, from, bytes, done);
-      done += bytes;
-    }
+    return this.#bytes.allocatedBytes;
   }
 }

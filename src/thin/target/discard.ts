@@ -6,8 +6,11 @@
  * unmap. With passdown, for each run of blocks contiguous on both sides:
  *
  *   hold the physical range ─► wait for I/O in flight ─► unmap ─► hold the blocks that are free now
- *     ─► discard these on the data device ─► let go of them
+ *     ─► commit, if the run was shared ─► discard these on the data device ─► let go of them
  *
+ * The commit is there because others may refer to the blocks in the last commit, to which a crash
+ * returns: someone who broke the sharing since, or a device deleted since. What only this device
+ * ever referred to may lose its content early: that is what was asked for.
  * Holding keeps a freed block from being handed out while its discard is on the way, which would
  * otherwise destroy new data. A block that a snapshot still uses is not free, so it is never passed
  * down; that is looked at after the unmapping, since sharing may have been broken, or the snapshot
@@ -39,6 +42,9 @@ export interface DiscardRun {
   readonly run: MappedRun;
   readonly physical: Cell;
 }
+
+/** Data blocks, the end exclusive. */
+type DataRange = [begin: number, end: number];
 
 /** What waits for the I/O in flight: a whole discard without passdown, or one run with it. */
 export type DiscardWork = DiscardJob | DiscardRun;
@@ -132,7 +138,7 @@ export class Discarder {
 
   #passDown(work: DiscardRun): void {
     const { job, run } = work;
-    const parts: [begin: number, end: number][] = [];
+    const parts: DataRange[] = [];
     try {
       this.#pool.metadata.removeRange(job.thin.device, run.begin, run.end);
       this.#findFreeParts(run, parts);
@@ -142,23 +148,42 @@ export class Discarder {
       this.#endRun(work);
       return;
     }
+    for (const [begin, end] of parts) this.#pool.metadata.holdFreeRange(begin, end);
+    if (!run.shared || parts.length === 0) {
+      this.#discardParts(work, parts);
+      return;
+    }
+    this.#worker.commitThen((status) => {
+      if (status === 0) {
+        this.#discardParts(work, parts);
+      } else {
+        // The unmapping is rolled back: the blocks are in use again.
+        job.status = errno.EIO;
+        this.#letGo(work, parts);
+      }
+    });
+  }
+
+  #discardParts(work: DiscardRun, parts: readonly DataRange[]): void {
     let nrLeft = 1;
-    const pieceDone = (): void => {
+    const partDone = (): void => {
       // A failing passdown is ignored: the blocks are unmapped all the same.
-      if (--nrLeft > 0) return;
-      for (const [begin, end] of parts) this.#pool.metadata.releaseFreeRange(begin, end);
-      this.#endRun(work);
+      if (--nrLeft === 0) this.#letGo(work, parts);
     };
     for (const [begin, end] of parts) {
       nrLeft++;
-      this.#pool.metadata.holdFreeRange(begin, end);
-      this.#discardData(begin, end, pieceDone);
+      this.#discardData(begin, end, partDone);
     }
-    pieceDone();
+    partDone();
+  }
+
+  #letGo(work: DiscardRun, parts: readonly DataRange[]): void {
+    for (const [begin, end] of parts) this.#pool.metadata.releaseFreeRange(begin, end);
+    this.#endRun(work);
   }
 
   /** The parts of an unmapped run that nobody refers to any more. */
-  #findFreeParts(run: MappedRun, parts: [begin: number, end: number][]): void {
+  #findFreeParts(run: MappedRun, parts: DataRange[]): void {
     const dataEnd = run.dataBegin + (run.end - run.begin);
     const isFree = (block: number): boolean =>
       this.#pool.metadata.isDataBlockFree(asDataBlock(block));

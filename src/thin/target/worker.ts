@@ -40,6 +40,8 @@ export class Worker {
   /** Bios that are issued, or ended, after the next commit. */
   readonly #issueAfterCommit = new BioList();
   readonly #endAfterCommit = new BioList();
+  /** Called with the result of the next commit. */
+  #callAfterCommit: ((status: number) => void)[] = [];
   #scheduled = false;
   #running = false;
   #wokenWhileRunning = false;
@@ -124,6 +126,12 @@ export class Worker {
     this.wake();
   }
 
+  /** Calls `done` after the next commit, with 0 or the errno number that it failed with. */
+  commitThen(done: (status: number) => void): void {
+    this.#callAfterCommit.push(done);
+    this.wake();
+  }
+
   // --- a pass
 
   async #run(): Promise<void> {
@@ -192,12 +200,17 @@ export class Worker {
 
   async #commitIfDue(): Promise<void> {
     const { metadata } = this.#pool;
-    const waited = !this.#issueAfterCommit.isEmpty || !this.#endAfterCommit.isEmpty;
+    const waited =
+      !this.#issueAfterCommit.isEmpty ||
+      !this.#endAfterCommit.isEmpty ||
+      this.#callAfterCommit.length > 0;
     const due = metadata.hasChanges && (this.#isCommitTime() || metadata.wantsCommit);
     if (!waited && !due) return;
     const toIssue = this.#issueAfterCommit.drain();
     const toEnd = this.#endAfterCommit.drain();
+    const toCall = this.#callAfterCommit.splice(0);
     const status = await this.#pool.commit();
+    for (const done of toCall) done(status);
     if (status !== 0) {
       for (const bio of [...toIssue, ...toEnd]) bio.end(errno.EIO);
       return;

@@ -4,14 +4,13 @@
  * committed, checked as a whole and reopened.
  */
 import assert from 'node:assert/strict';
-import fs from 'node:fs';
 import { test } from 'node:test';
 import { SECTOR_SIZE } from '../../../src/base/numbers.ts';
 import { BioFlag, BioOp } from '../../../src/block/bio.ts';
 import { request, type BlockDevice } from '../../../src/block/device.ts';
 import { MemoryDevice } from '../../../src/block/memory-device.ts';
 import { makeMapping } from '../../../src/thin/metadata/thin-device.ts';
-import { newestTools, runSync, scratchDir } from '../../helpers/programs.ts';
+import { assertClean } from '../../helpers/check.ts';
 import { Random, seedOf } from '../../helpers/random.ts';
 import { ShuffleDevice } from '../../helpers/shuffle-device.ts';
 import { Stack } from '../../helpers/stack.ts';
@@ -240,25 +239,12 @@ class Rig {
     const used = Number(/ (\d+)\/400 /.exec(mapped)?.[1]);
     for (const device of this.#shuffled) device.steady();
     await this.#stack.registry.shutDown();
-    assertClean(this.#meta);
+    await assertClean(this.#meta);
     await this.open();
     const again = await this.#stack.status('p');
     assert.equal(Number(/ (\d+)\/400 /.exec(again)?.[1]), used, 'no block is lost on the way');
     for (const id of this.#devices.keys()) await this.#verify(id, all);
   }
-}
-
-function assertClean(device: MemoryDevice): void {
-  const bytes = Buffer.alloc(device.sizeSectors * SECTOR_SIZE);
-  assert.equal(device.readSync(0, device.sizeSectors, bytes, 0), 0);
-  const { dir, remove } = scratchDir();
-  fs.writeFileSync(`${dir}/meta`, bytes);
-  const tools = newestTools === undefined ? [] : [[newestTools, 'thin_check']];
-  for (const [program = '', ...args] of [['thin_check'], ...tools]) {
-    const { code, stderr } = runSync(program, [...args, `${dir}/meta`]);
-    assert.equal(code, 0, `${program}: ${stderr}`);
-  }
-  remove();
 }
 
 const variants = [
