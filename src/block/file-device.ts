@@ -7,9 +7,9 @@
  *
  *   read tmpfs: pread inline · other file systems: preadv2(RWF_NOWAIT) inline, the rest by the pool
  *    write   tmpfs: pwrite inline · whole pages: pwrite inline, unless such writes were slow lately
- *   flush   fdatasync, by the pool; skipped when nothing was written since the last good one
+ *   flush   fdatasync, by the pool, one at a time; skipped when one has covered all that ended
  *   FUA     write, then fdatasync
- *   discard punch hole, or BLKDISCARD · write-zeroes: punch hole, zero range, or BLKZEROOUT
+ *   discard punch hole, or BLKDISCARD · write-zeroes: punch hole or zero range, else writes
  *
  * What a crash leaves: of this process, nothing is lost that was written (the page cache has it);
  * of the machine, what was written after the last flush may be there, partly there, or not.
@@ -53,12 +53,10 @@ class PoolRequest {
   bio: Bio | null = null;
   done = 0;
   readonly afterTransfer: (error: NodeJS.ErrnoException | null, bytes: number) => void;
-  readonly afterSync: (error: NodeJS.ErrnoException | null) => void;
   next: PoolRequest | null = null;
 
   constructor(device: FileDevice) {
     this.afterTransfer = (error, bytes) => device.transferred(this, error, bytes);
-    this.afterSync = (error) => device.synced(this, error);
   }
 }
 
@@ -75,8 +73,14 @@ export class FileDevice implements BlockDevice {
   #requests: PoolRequest | null = null;
   #inFlight = 0;
   #writesByPool = 0;
-  /** Writes begun since the last fdatasync that succeeded was issued. */
-  #dirty = true;
+  /** Changes of the file that have ended, what happened before it was opened being the first. */
+  #nrChanges = 1;
+  /** How many of them a good fdatasync has covered, and how many the one that runs will. */
+  #nrDurable = 0;
+  #nrSyncing = 0;
+  /** Whom the fdatasync that runs is for; null: none runs. Who came later waits for the next. */
+  #syncing: PoolRequest[] | null = null;
+  #waitingForSync: PoolRequest[] = [];
   #closed = false;
   #idle: (() => void) | null = null;
 
@@ -109,6 +113,8 @@ export class FileDevice implements BlockDevice {
     assert(!this.#closed, 'no bio is submitted to a closed file');
     if (bio.endSector > this.#sizeSectors) {
       bio.end(errno.EIO);
+    } else if (bio.nrSectors === 0 && bio.op !== BioOp.FLUSH) {
+      bio.end(0);
     } else if (bio.op === BioOp.READ) {
       this.#read(bio);
     } else if (bio.op === BioOp.FLUSH) {
@@ -174,7 +180,6 @@ export class FileDevice implements BlockDevice {
   // --- writes
 
   #write(bio: Bio): void {
-    this.#dirty = true;
     const length = bio.nrSectors * SECTOR_SIZE;
     const fua = (bio.flags & BioFlag.FUA) !== 0;
     if (fua || !this.#mayWriteInline(bio.sector * SECTOR_SIZE, length)) {
@@ -209,6 +214,7 @@ export class FileDevice implements BlockDevice {
         return errno[errnoOf(error)];
       }
     }
+    this.#nrChanges++;
     return 0;
   }
 
@@ -265,89 +271,99 @@ export class FileDevice implements BlockDevice {
       this.#finish(request, errno.EIO);
     } else {
       request.done += bytes;
-      if (request.done < bio.nrSectors * SECTOR_SIZE) this.#transfer(request);
-      else if (bio.op === BioOp.WRITE && (bio.flags & BioFlag.FUA) !== 0) this.#sync(request);
-      else this.#finish(request, 0);
+      if (request.done < bio.nrSectors * SECTOR_SIZE) {
+        this.#transfer(request);
+      } else if (bio.op === BioOp.READ) {
+        this.#finish(request, 0);
+      } else {
+        this.#nrChanges++;
+        if ((bio.flags & BioFlag.FUA) !== 0) this.#sync(request);
+        else this.#finish(request, 0);
+      }
     }
   }
+
+  // --- flush
 
   #flush(bio: Bio): void {
-    if (!this.#dirty) {
-      bio.end(0);
-      return;
-    }
-    // Cleared now: a write that starts while fdatasync runs is not covered by it.
-    this.#dirty = false;
-    this.#sync(this.#takeRequest(bio));
+    if (this.#nrDurable === this.#nrChanges) bio.end(0);
+    else this.#sync(this.#takeRequest(bio));
   }
 
+  /** Ends the request after an fdatasync that begins now or later. */
   #sync(request: PoolRequest): void {
-    fs.fdatasync(this.#fd, request.afterSync);
+    this.#waitingForSync.push(request);
+    if (this.#syncing === null) this.#startSync();
   }
 
-  /** Callback of the thread pool: fdatasync is done. */
-  synced(request: PoolRequest, error: NodeJS.ErrnoException | null): void {
-    if (error !== null) this.#dirty = true;
-    this.#finish(request, error === null ? 0 : errno[errnoOf(error)]);
+  #startSync(): void {
+    this.#syncing = this.#waitingForSync;
+    this.#waitingForSync = [];
+    // A write that ends while fdatasync runs may not be covered by it.
+    this.#nrSyncing = this.#nrChanges;
+    fs.fdatasync(this.#fd, this.#afterSync);
   }
+
+  readonly #afterSync = (error: NodeJS.ErrnoException | null): void => {
+    let ended = this.#syncing as PoolRequest[];
+    this.#syncing = null;
+    if (error === null) {
+      this.#nrDurable = this.#nrSyncing;
+      if (this.#waitingForSync.length > 0) this.#startSync();
+    } else {
+      // The kernel tells of lost data once: the next fdatasync would hide it from those who wait.
+      ended = ended.concat(this.#waitingForSync.splice(0));
+    }
+    const status = error === null ? 0 : errno[errnoOf(error)];
+    for (const request of ended) this.#finish(request, status);
+  };
 
   // --- discard and write-zeroes
 
   #deallocate(bio: Bio): void {
-    this.#dirty = true;
     const offset = bio.sector * SECTOR_SIZE;
     const length = bio.nrSectors * SECTOR_SIZE;
     const discard = bio.op === BioOp.DISCARD;
-    if (native === null) {
-      if (discard) bio.end(errno.EOPNOTSUPP);
-      else this.#writeZeroes(bio);
+    if (discard && this.limits.maxDiscardSectors === 0) {
+      bio.end(errno.EOPNOTSUPP);
       return;
     }
-    if (this.isBlockSpecial) {
-      const request = this.#takeRequest(bio);
-      const done = (result: number): void => this.#finish(request, result < 0 ? -result : 0);
-      if (discard) native.blkDiscard(this.#fd, offset, length, done);
-      else native.blkZeroout(this.#fd, offset, length, done);
+    if (native === null) {
+      this.#writeZeroes(this.#takeRequest(bio));
+      return;
+    }
+    const request = this.#takeRequest(bio);
+    if (discard && this.isBlockSpecial) {
+      native.blkDiscard(this.#fd, offset, length, (result) => this.#deallocated(request, result));
       return;
     }
     const keep = !discard && (bio.flags & BioFlag.NOUNMAP) !== 0;
     const mode = FALLOC_FL_KEEP_SIZE | (keep ? FALLOC_FL_ZERO_RANGE : FALLOC_FL_PUNCH_HOLE);
-    if (this.#inMemory && !keep) {
-      this.#deallocated(bio, native.fallocateSync(this.#fd, mode, offset, length));
-      return;
-    }
-    const request = this.#takeRequest(bio);
-    native.fallocate(this.#fd, mode, offset, length, (result) => {
-      if (result === 0 || discard) {
-        this.#finish(request, result < 0 ? -result : 0);
-      } else {
-        request.bio = null;
-        this.#inFlight--;
-        this.#writeZeroes(bio);
-      }
-    });
+    const done = (result: number): void => {
+      if (result === 0 || discard) this.#deallocated(request, result);
+      else this.#writeZeroes(request);
+    };
+    if (this.#inMemory && !keep) done(native.fallocateSync(this.#fd, mode, offset, length));
+    else native.fallocate(this.#fd, mode, offset, length, done);
   }
 
-  #deallocated(bio: Bio, result: number): void {
-    if (result === 0) bio.end(0);
-    else if (bio.op === BioOp.DISCARD) bio.end(-result);
-    else this.#writeZeroes(bio);
+  #deallocated(request: PoolRequest, result: number): void {
+    this.#nrChanges++;
+    this.#finish(request, result < 0 ? -result : 0);
   }
 
   /** Writes zeroes where the file system cannot make them. */
-  #writeZeroes(bio: Bio): void {
-    const end = (bio.sector + bio.nrSectors) * SECTOR_SIZE;
-    let at = bio.sector * SECTOR_SIZE;
-    this.#inFlight++;
+  #writeZeroes(request: PoolRequest): void {
+    const { sector, nrSectors } = request.bio as Bio;
+    const end = (sector + nrSectors) * SECTOR_SIZE;
+    let at = sector * SECTOR_SIZE;
     const step = (error: NodeJS.ErrnoException | null, bytes: number): void => {
       at += bytes;
       if (error === null && at < end) {
         fs.write(this.#fd, ZERO_BUFFER, 0, Math.min(ZERO_BUFFER.length, end - at), at, step);
-        return;
+      } else {
+        this.#deallocated(request, error === null ? 0 : -errno[errnoOf(error)]);
       }
-      this.#inFlight--;
-      bio.end(error === null ? 0 : errno[errnoOf(error)]);
-      if (this.#inFlight === 0) this.#idle?.();
     };
     step(null, 0);
   }

@@ -23,7 +23,6 @@ const RWF_NOWAIT = 8;
 
 /** ioctl(2) requests of block devices (linux/fs.h). */
 const BLKDISCARD = 0x1277;
-const BLKZEROOUT = 0x127f;
 const BLKSSZGET = 0x1268;
 const BLKGETSIZE64 = 0x8008_1272;
 
@@ -46,9 +45,8 @@ export interface Native {
    * Reads what the page cache has; the count, or a negative errno number (EAGAIN: nothing cached).
    */
   preadNowait(fd: number, data: Uint8Array, offset: number, length: number, at: number): number;
-  /** BLKDISCARD and BLKZEROOUT on a thread of its own. */
+  /** BLKDISCARD on a thread of its own. */
   blkDiscard(fd: number, offset: number, length: number, done: (result: number) => void): void;
-  blkZeroout(fd: number, offset: number, length: number, done: (result: number) => void): void;
   /** Size in bytes of an open block device, or a negative errno number. */
   blkSizeBytes(fd: number): number;
   /** Logical block size in bytes of an open block device, or a negative errno number. */
@@ -123,9 +121,6 @@ function bind(koffi: Koffi): Native {
     },
     blkDiscard(fd, offset, length, done) {
       ioctl.async(fd, BLKDISCARD, range(offset, length), finish(done));
-    },
-    blkZeroout(fd, offset, length, done) {
-      ioctl.async(fd, BLKZEROOUT, range(offset, length), finish(done));
     },
     blkSizeBytes(fd) {
       const size = Buffer.alloc(8);

@@ -40,12 +40,15 @@ export interface OpenDevice {
 
 /** One file or block special file, however often and in whichever modes it is open. */
 class Identity {
+  /** See `identityKey`. */
+  readonly key: string;
   readonly number: DeviceNumber;
   path: string;
   lock: FileLock | null = null;
   readers: Shared | null = null;
   writers: Shared | null = null;
-  constructor(number: DeviceNumber, devicePath: string) {
+  constructor(key: string, number: DeviceNumber, devicePath: string) {
+    this.key = key;
     this.number = number;
     this.path = devicePath;
   }
@@ -66,9 +69,9 @@ export class OpenDevices {
    * or neither kind (as the kernel), EBUSY if another process has it, EACCES, EROFS, …
    */
   openPath(devicePath: string, readOnly: boolean): OpenDevice {
-    let stat: fs.Stats;
+    let stat: fs.BigIntStats;
     try {
-      stat = fs.statSync(devicePath);
+      stat = fs.statSync(devicePath, { bigint: true });
     } catch (cause) {
       const name = errnoOf(cause) === 'EACCES' ? 'EACCES' : 'ENODEV';
       throw new DmError(name, `${devicePath}: wanted a file or block device, found none`, {
@@ -85,7 +88,11 @@ export class OpenDevices {
   /** Opens the device that has number `major:minor` here, if any. */
   openNumber(major: number, minor: number, readOnly: boolean): OpenDevice | null {
     const identity = this.#byNumber.get(`${major}:${minor}`);
-    return identity === undefined ? null : this.#open(identity, readOnly);
+    if (identity === undefined) return null;
+    const isOpen = (readOnly ? identity.readers : identity.writers) !== null;
+    // Where the file was, there may be none by now, or another one.
+    if (!isOpen && keyAt(identity.path) !== identity.key) return null;
+    return this.#open(identity, readOnly);
   }
 
   /** The path that a number was given for, if any. */
@@ -93,12 +100,16 @@ export class OpenDevices {
     return this.#byNumber.get(`${major}:${minor}`)?.path;
   }
 
-  #identify(devicePath: string, stat: fs.Stats): Identity {
+  #identify(devicePath: string, stat: fs.BigIntStats): Identity {
     const special = stat.isBlockDevice();
-    const key = special ? `b${stat.rdev}` : `f${stat.dev}:${stat.ino}`;
+    const key = identityKey(stat);
     let identity = this.#byIdentity.get(key);
     if (identity === undefined) {
-      identity = new Identity(this.#numberFor(special, stat.rdev), path.resolve(devicePath));
+      identity = new Identity(
+        key,
+        this.#numberFor(special, Number(stat.rdev)),
+        path.resolve(devicePath),
+      );
       this.#byIdentity.set(key, identity);
       this.#byNumber.set(`${identity.number.major}:${identity.number.minor}`, identity);
     }
@@ -148,6 +159,22 @@ export class OpenDevices {
   }
 }
 
+/**
+ * What is equal for two paths iff they lead to the same file or the same disk. Inode numbers have
+ * 64 bits, and some file systems use them all.
+ */
+function identityKey(stat: fs.BigIntStats): string {
+  return stat.isBlockDevice() ? `b${stat.rdev}` : `f${stat.dev}:${stat.ino}`;
+}
+
+function keyAt(devicePath: string): string | null {
+  try {
+    return identityKey(fs.statSync(devicePath, { bigint: true }));
+  } catch {
+    return null;
+  }
+}
+
 // --- locks
 
 /** A lock on a file or block device that lasts until released, or until the process ends. */
@@ -159,11 +186,11 @@ export interface FileLock {
 
 function openLocked(identity: Identity, readOnly: boolean): FileDevice {
   const devicePath = identity.path;
-  const special = fs.statSync(devicePath).isBlockDevice();
   const fresh = identity.lock === null;
   let lock = identity.lock;
   let fd = -1;
   try {
+    const special = fs.statSync(devicePath).isBlockDevice();
     if (lock === null) lock = special ? lockSpecial(devicePath) : lockFile(devicePath, !readOnly);
     else if (!readOnly && !lock.exclusive) upgrade(lock, devicePath);
     fd = fs.openSync(devicePath, readOnly ? 'r' : 'r+');
@@ -213,7 +240,13 @@ export function lockFile(filePath: string, exclusive: boolean): FileLock {
 }
 
 function upgrade(lock: FileLock, filePath: string): void {
-  flock(lock.fd, true, filePath);
+  try {
+    flock(lock.fd, true, filePath);
+  } catch (error) {
+    // flock(2) gives up the lock it has before it asks for the other kind.
+    flock(lock.fd, false, filePath);
+    throw error;
+  }
   lock.exclusive = true;
 }
 
