@@ -5,7 +5,7 @@ import type { FastifyInstance } from 'fastify';
 import { DmError } from '../base/error.ts';
 import type { MappedDevice, SuspendOptions } from '../mapper/mapped-device.ts';
 import type { Registry } from '../mapper/registry.ts';
-import { parseTable } from '../mapper/table-grammar.ts';
+import { parseTable, splitArgs } from '../mapper/table-grammar.ts';
 import { schemas as s } from './api-schemas.ts';
 import { deviceInfo } from './device-info.ts';
 import { keyOf, type KeyRequest, type Operations, type Progress } from './operations.ts';
@@ -64,13 +64,14 @@ export function registerDevices(app: FastifyInstance, operations: Operations): v
         return deviceInfo(device);
       }),
   );
-  app.post<KeyRequest & { Body: { sector: number; message: string[] } }>(
+  app.post<KeyRequest & { Body: { sector: number; message: string | string[] } }>(
     '/v1/devices/:key/message',
     { schema: s.message },
     (request) =>
       operations.run('message', async () => {
         const { sector, message } = request.body;
-        return { answer: await registry.message(operations.device(request), sector, message) };
+        const words = typeof message === 'string' ? splitArgs(message) : message;
+        return { answer: await registry.message(operations.device(request), sector, words) };
       }),
   );
   app.get<KeyRequest & { Querystring: { event?: number } }>(
@@ -110,24 +111,30 @@ async function create(
   return device;
 }
 
-/** Removes what is not in use, round after round until nothing more goes. */
+/** Removes what is not in use; with `force`, what is left is turned into errors and tried again. */
 async function removeAll(
   registry: Registry,
   query: RemoveQuery,
   options: SuspendOptions,
 ): Promise<{ kept: number }> {
+  await removeAllUnused(registry);
   if (query.force === true) {
     for (const device of registry.devices) await registry.replaceByError(device, options);
+    await removeAllUnused(registry);
   }
+  const kept = registry.devices;
+  if (query.deferred === true) for (const device of kept) device.deferredRemove = true;
+  return { kept: kept.length };
+}
+
+/** Round after round, until nothing more goes. */
+async function removeAllUnused(registry: Registry): Promise<void> {
   for (let removed = true; removed;) {
     removed = false;
     for (const device of registry.devices) {
       removed = (await removeUnused(registry, device)) || removed;
     }
   }
-  const kept = registry.devices;
-  if (query.deferred === true) for (const device of kept) device.deferredRemove = true;
-  return { kept: kept.length };
 }
 
 async function removeUnused(registry: Registry, device: MappedDevice): Promise<boolean> {
