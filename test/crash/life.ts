@@ -177,7 +177,7 @@ export class Life {
 
   #start(id: number, range: Range, what: string, work: () => Promise<void>): void {
     assert.ok(this.isFree(id, range), 'one operation at a time');
-    const busy = this.#busy.get(id) as Set<Range>;
+    const busy = this.#busyOf(id);
     this.#note(`t${id}: ${what} ${range.begin} + ${range.end - range.begin}`);
     busy.add(range);
     const promise = work()
@@ -189,6 +189,12 @@ export class Life {
         this.#inFlight.delete(promise);
       });
     this.#inFlight.add(promise);
+  }
+
+  #busyOf(id: number): Set<Range> {
+    const busy = this.#busy.get(id);
+    if (busy === undefined) throw new DmError('ENXIO', `t${id} is not active`);
+    return busy;
   }
 
   /** Whether `error` is what a failing disk may lead to. */
@@ -316,15 +322,19 @@ export class Life {
     while ((this.#busy.get(id)?.size ?? 0) > 0) await Promise.resolve();
     const created = { submit: this.#event, end: NEVER };
     this.world.volumes.push(this.world.volume(id).snapshot(fresh, created, underOf(fresh)));
-    await this.#message(`create_snap ${fresh} ${id}`);
-    created.end = this.#event;
-    await this.stack.resume(`t${id}`);
+    try {
+      await this.#message(`create_snap ${fresh} ${id}`);
+      created.end = this.#event;
+    } finally {
+      await this.stack.resume(`t${id}`);
+    }
     await this.#activate(fresh);
   }
 
   async delete(id: number): Promise<void> {
     await this.settle();
     await this.stack.remove(`t${id}`);
+    this.#busy.delete(id);
     const volume = this.world.volume(id);
     const deleted = { submit: this.#event, end: NEVER };
     volume.deleted = deleted;

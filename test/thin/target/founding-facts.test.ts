@@ -236,6 +236,28 @@ test('sharing is looked at again when a discard is passed down: it was broken me
   assert.equal(runs(await read(s1, 0, 2 * BLOCK)), `${BLOCK}x22 ${BLOCK}x11`);
 });
 
+test('a block that broke its sharing is not mapped while a read of the shared block goes on', async () => {
+  // Once it is mapped the shared block can be freed and written by somebody else, whose data the
+  // read would then return.
+  const r = await rig();
+  const { stack, data } = r;
+  const t0 = stack.device('t0');
+  await fill(t0, 0, BLOCK, 0x11);
+  await snapshot(r, 1, 0);
+  data.hold((bio) => bio.op === BioOp.READ);
+  const reading = read(t0, 0, 4 * K);
+  await settle();
+  data.hold(() => false);
+  let isWritten = false;
+  const writing = fill(t0, 0, BLOCK, 0x22).then(() => (isWritten = true));
+  for (let i = 0; i < 5; i++) await settle();
+  assert.ok(!isWritten, 'the write waits for the read');
+  data.release();
+  assert.equal(runs(await reading), `${4 * K}x11`);
+  await writing;
+  assert.equal(runs(await read(t0, 0, BLOCK)), `${BLOCK}x22`);
+});
+
 test('a freed block is not reused while its discard is being passed down', async () => {
   const { stack, log, data } = await rig();
   const t0 = stack.device('t0');
