@@ -4,8 +4,9 @@
  * one of the images.
  */
 import { Random } from '../../src/base/random.ts';
-import { LOSSES } from '../../src/block/crash-images.ts';
+import { imageDevice, LOSSES } from '../../src/block/crash-images.ts';
 import type { BlockDevice } from '../../src/block/device.ts';
+import { checkPool } from '../../src/thin/tools/check.ts';
 import { CutError, Cuts, type Image } from './cuts.ts';
 import { Life, NOTHING, type Remains } from './life.ts';
 import { Workload } from './workload.ts';
@@ -19,6 +20,9 @@ export interface RunOptions {
   /** Cuts tried at each event. */
   readonly cutsPerEvent?: number;
   readonly features?: string;
+  /** Sizes that the pool begins with, in blocks; too small ones make space run out. */
+  readonly dataBlocks?: number;
+  readonly metadataBlocks?: number;
   /** Told of each life when it has been examined. */
   readonly onLife?: (life: Life, nrCuts: number) => void;
   /** Shown the metadata of each image that passed. */
@@ -29,11 +33,17 @@ export interface RunOptions {
 export async function run(options: RunOptions): Promise<number> {
   const { seed, nrSteps, stepsPerLife = 40 } = options;
   const random = new Random(seed);
-  let remains: Remains = NOTHING;
+  const { features = '0', dataBlocks, metadataBlocks } = options;
+  let remains: Remains = {
+    ...NOTHING,
+    ...(dataBlocks !== undefined && { dataBlocks }),
+    ...(metadataBlocks !== undefined && { metadataBlocks }),
+  };
+  const mayFail = dataBlocks !== undefined || metadataBlocks !== undefined;
   let nrCuts = 0;
   for (let done = 0, index = 0; done < nrSteps; done += stepsPerLife, index++) {
     const what = `seed ${seed}, life ${index}`;
-    const life = new Life(random.fork(), remains, { features: options.features ?? '0' });
+    const life = new Life(random.fork(), remains, { features, mayFail });
     try {
       await live(life, random.fork(), Math.min(stepsPerLife, nrSteps - done));
     } catch (error) {
@@ -43,6 +53,8 @@ export async function run(options: RunOptions): Promise<number> {
     const cuts = new Cuts(life, random.fork());
     const { metadata, data, found } = await cutEverywhere(life, cuts, random.fork(), what, options);
     nrCuts += cuts.nr;
+    // What the user of a pool that ran out of metadata does: a clean pool only needs the flag gone.
+    await checkPool(imageDevice(life.metadata, metadata), { clearNeedsCheck: true });
     remains = life.remains(found, metadata, data);
     options.onLife?.(life, cuts.nr);
   }

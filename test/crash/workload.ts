@@ -8,7 +8,7 @@ import { BLOCK_SECTORS } from './world.ts';
 
 /** Most volumes at once: all of them, with a copy under way for each, fit into the data device. */
 const VOLUMES_MAX = 6;
-const IDS_MAX = 20;
+const IDS_MAX = 60;
 const IN_FLIGHT_MAX = 8;
 /** Longer than the pool goes without a commit. */
 const IDLE_MS = 1500;
@@ -42,8 +42,8 @@ export class Workload {
   async step(): Promise<void> {
     this.#life.throwFailure();
     const { ids } = this.#life.world;
-    if (ids.length === 0) await this.#create();
-    else await this.#pick()(this.#random.pick(ids));
+    if (ids.length === 0) await this.#life.try(() => this.#create());
+    else await this.#life.try(() => this.#pick()(this.#random.pick(ids)));
     await this.#life.room(IN_FLIGHT_MAX);
     if (this.#random.chance(0.3)) await this.#life.clock.delay(this.#random.next());
   }
@@ -93,6 +93,6 @@ export class Workload {
 
   #freshId(): number {
     const id = this.#random.between(1, IDS_MAX);
-    return this.#life.world.ids.includes(id) ? this.#freshId() : id;
+    return this.#life.world.mayExist(id) ? this.#freshId() : id;
   }
 }

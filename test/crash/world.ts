@@ -46,6 +46,11 @@ export class World {
     return there.map(({ id }) => id);
   }
 
+  /** Whether a volume of this id may be there: its creation or its deletion may have failed. */
+  mayExist(id: number): boolean {
+    return this.volumes.some((each) => each.id === id && (each.deleted?.end ?? NEVER) === NEVER);
+  }
+
   get transactionId(): number {
     return (this.#idChanges.at(-1) as IdChange).to;
   }
