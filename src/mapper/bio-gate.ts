@@ -37,7 +37,7 @@ export class BioGate {
     else this.#waiting.push(bio);
   }
 
-  /** A bio that was let through has ended, or is about to be kept. */
+  /** A bio that was let through is about to end, or to be kept. */
   leave(): void {
     this.#nrInFlight--;
     if (this.#nrInFlight > 0 || this.#drained.length === 0) return;

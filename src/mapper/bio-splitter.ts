@@ -18,6 +18,8 @@ import { MapResult, type Target } from './target.ts';
 export interface BioOwner {
   /** All pieces have ended; `status` is the first error, 0, or STATUS_REQUEUE. */
   bioDone(bio: Bio, status: number): void;
+  /** A target threw: our bug. The piece has failed. */
+  mapThrew(error: unknown): void;
 }
 
 /** The context of a clone: where it comes back to. One per target, made with the table. */
@@ -34,6 +36,7 @@ class Piece {
   #ended(clone: Bio): void {
     const status = this.target.hasEndIo ? this.target.endIo(clone) : clone.status;
     const original = clone.parent as Bio;
+    clone.parent = null;
     this.target.bios.give(clone);
     pieceDone(this.owner, original, status);
   }
@@ -138,19 +141,31 @@ export class BioSplitter {
     clone.parent = bio;
     clone.onEnd = piece.onEnd;
     bio.remaining++;
-    switch (piece.target.map(clone)) {
-      case MapResult.SUBMITTED:
-        break;
-      case MapResult.REMAPPED:
-        (clone.device as NonNullable<typeof clone.device>).submit(clone);
-        break;
-      case MapResult.REQUEUE:
-        clone.end(STATUS_REQUEUE);
-        break;
-      case MapResult.KILL:
-        clone.end(errno.EIO);
-        break;
+    try {
+      map(piece.target, clone);
+    } catch (error) {
+      // If the piece has ended, whoever heard of it threw. If not, it would hold up each suspend.
+      if (clone.parent !== bio) throw error;
+      clone.onEnd = () => undefined;
+      this.#owner.mapThrew(error);
+      pieceDone(this.#owner, bio, errno.EIO);
     }
+  }
+}
+
+function map(target: Target, clone: Bio): void {
+  switch (target.map(clone)) {
+    case MapResult.SUBMITTED:
+      break;
+    case MapResult.REMAPPED:
+      (clone.device as NonNullable<typeof clone.device>).submit(clone);
+      break;
+    case MapResult.REQUEUE:
+      clone.end(STATUS_REQUEUE);
+      break;
+    case MapResult.KILL:
+      clone.end(errno.EIO);
+      break;
   }
 }
 

@@ -5,10 +5,15 @@
 export class EventCounter {
   #nr = 0;
   #closed = false;
-  #waiters: (() => void)[] = [];
+  readonly #waiters = new Set<() => void>();
 
   get nr(): number {
     return this.#nr;
+  }
+
+  /** How many wait for it to change. */
+  get nrWaiting(): number {
+    return this.#waiters.size;
   }
 
   /** Counts one event and wakes everyone who waits. */
@@ -24,7 +29,7 @@ export class EventCounter {
   }
 
   #wake(): void {
-    for (const resolve of this.#waiters.splice(0)) resolve();
+    for (const wake of [...this.#waiters]) wake();
   }
 
   /**
@@ -33,8 +38,13 @@ export class EventCounter {
   async waitWhile(nr: number, signal?: AbortSignal): Promise<void> {
     while (this.#nr === nr && !this.#closed && signal?.aborted !== true) {
       await new Promise<void>((resolve) => {
-        this.#waiters.push(resolve);
-        signal?.addEventListener('abort', () => resolve(), { once: true });
+        const wake = (): void => {
+          this.#waiters.delete(wake);
+          signal?.removeEventListener('abort', wake);
+          resolve();
+        };
+        this.#waiters.add(wake);
+        signal?.addEventListener('abort', wake);
       });
     }
   }

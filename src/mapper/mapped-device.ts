@@ -140,13 +140,14 @@ export class MappedDevice implements BlockDevice, BioOwner {
       this.#flushFirst(bio);
       return;
     }
-    if (!this.#gate.enter(bio)) return;
-    if (this.#splitter === null) {
-      this.#log.write('error', `core: ${this.number}: mapping table unavailable, erroring io`);
-      this.bioDone(bio, errno.EIO);
+    if (this.#splitter !== null) {
+      if (this.#gate.enter(bio)) this.#splitter.process(bio);
       return;
     }
-    this.#splitter.process(bio);
+    if (!this.#removed) {
+      this.#log.write('error', `core: ${this.number}: mapping table unavailable, erroring io`);
+    }
+    bio.end(errno.EIO);
   }
 
   /** A flush carrying data: an empty flush, then the data without the mark. */
@@ -165,10 +166,15 @@ export class MappedDevice implements BlockDevice, BioOwner {
   }
 
   bioDone(bio: Bio, status: number): void {
+    this.#gate.leave(); // First, so that a submitter that throws is not counted for ever.
     if (status !== STATUS_REQUEUE) bio.end(status);
     else if (this.#noflush) this.#gate.keep(bio);
     else bio.end(errno.EIO);
-    this.#gate.leave();
+  }
+
+  mapThrew(error: unknown): void {
+    const { stack = String(error) } = error as Error;
+    this.#log.write('error', `core: ${this.number}: bug: ${stack}`);
   }
 
   readSync(sector: number, nrSectors: number, data: Uint8Array, dataOffset: number): number {
@@ -192,13 +198,16 @@ export class MappedDevice implements BlockDevice, BioOwner {
       visit(nrSectors, 0);
       return;
     }
-    let done = 0;
-    while (done < nrSectors) {
-      const at = sector + done;
-      const target = table.find(at);
-      const n = Math.min(target.begin + target.length - at, nrSectors - done);
+    const end = sector + nrSectors;
+    for (let at = sector; at < end;) {
+      const target = table.findOrNull(at);
+      if (target === null) {
+        visit(end - at, 0); // The device below another one can be smaller than that one's table.
+        return;
+      }
+      const n = Math.min(target.begin + target.length, end) - at;
       if (!target.blockStatus(at, n, visit)) return;
-      done += n;
+      at += n;
     }
   }
 

@@ -75,6 +75,7 @@ export class Registry {
     if ('minor' in key) {
       return key.major === MAPPED_MAJOR ? this.#byMinor.get(key.minor) : undefined;
     }
+    if ('uuid' in key && key.uuid === '') return undefined; // What has none is not found by it.
     for (const device of this.#byMinor.values()) {
       if ('name' in key ? device.dmName === key.name : device.uuid === key.uuid) return device;
     }
@@ -162,10 +163,10 @@ export class Registry {
   async shutDown(): Promise<void> {
     this.#closing.abort();
     for (const device of this.devices) device.abandon();
+    // Loaded tables may use devices in circles; live ones do not.
+    for (const device of this.devices) await device.exclusively(() => device.clear());
     for (;;) {
-      const device = this.devices.find((candidate) => {
-        return this.usersOf(candidate).every((user) => user === candidate);
-      });
+      const device = this.devices.find((candidate) => this.usersOf(candidate).length === 0);
       if (device === undefined) return;
       await device.exclusively(() => this.#destroy(device, { noflush: true }));
     }
@@ -226,6 +227,11 @@ export class Registry {
 
   /** Gives a uuid to a device that has none. */
   setUuid(device: MappedDevice, uuid: string): void {
+    if (uuid === '') {
+      const text = 'Invalid new mapped device name or uuid string supplied.';
+      this.log.write('error', `ioctl: ${text}`);
+      throw new DmError('EINVAL', text);
+    }
     checkUuid(uuid);
     if (device.uuid !== '') {
       const text = `mapped device ${device.dmName} to ${uuid} because uuid is already set to`;
@@ -261,7 +267,7 @@ export class Registry {
           this.log.write('error', `ioctl: ${text}`);
           throw new DmError('EINVAL', text);
         }
-        if (device.live === null && device.inactive === null) this.#firstLimits(table);
+        if (!device.hadTable) this.#firstLimits(table);
       } catch (error) {
         await table.destroy();
         throw error;
@@ -282,7 +288,10 @@ export class Registry {
   }
 
   clear(device: MappedDevice): Promise<void> {
-    return device.exclusively(() => device.clear());
+    return device.exclusively(async () => {
+      this.#mustExist(device);
+      await device.clear();
+    });
   }
 
   suspend(device: MappedDevice, options: SuspendOptions = {}): Promise<void> {

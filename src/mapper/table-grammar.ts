@@ -29,7 +29,7 @@ export const TABLE_TEXT_MAX = 1024 * 1024;
 const BLANK = '[ \\t\\v\\f\\r]';
 /** As sscanf("%llu %llu %s"): blanks may be missing where the next word shows by itself. */
 const LINE = new RegExp(
-  `^${BLANK}*([+-]?\\d+)(?:${BLANK}+|(?=[+-]))([+-]?\\d+)(?!\\d)${BLANK}*(\\S+)${BLANK}*(.*)$`,
+  `^${BLANK}*([+-]?\\d+)(?:${BLANK}+|(?=[+-]))([+-]?\\d+)(?!\\d)${BLANK}*(\\S+)${BLANK}*([^]*)$`,
 );
 const U64_MAX = 2n ** 64n - 1n;
 

@@ -205,6 +205,29 @@ export class Table {
       });
     }
     this.#limits = stackLimits(all);
+    this.#checkAlignment(all, log);
+  }
+
+  /**
+   * A request is made of whole blocks of this device; cut at target boundaries, its pieces must be
+   * made of whole blocks of the targets, whose own limits are `own`.
+   */
+  #checkAlignment(own: readonly Limits[], log: Log): void {
+    const bytes = this.#limits.logicalBlockSize;
+    const block = bytes / SECTOR_SIZE;
+    const refuse = (line: number, { begin, length }: Target): DmError => {
+      const where = `table line ${line} (start sect ${begin} len ${length})`;
+      const problem = `${where} not aligned to h/w logical block size ${bytes}`;
+      log.write('warn', `table: ${this.#owner.number}: ${problem}`);
+      return new DmError('EINVAL', problem);
+    };
+    for (const [line, { target }] of this.#rows.entries()) {
+      const ownBlock = (own[line] as Limits).logicalBlockSize / SECTOR_SIZE;
+      const untilBlock = (block - (target.begin % block)) % block;
+      if (untilBlock < target.length && untilBlock % ownBlock !== 0) throw refuse(line, target);
+    }
+    const last = this.#rows.at(-1)?.target;
+    if (last && this.sizeSectors % block !== 0) throw refuse(this.nrTargets, last);
   }
 
   /** Status or parameters of each target: `<start> <length> <type> <text>`. */

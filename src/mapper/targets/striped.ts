@@ -22,8 +22,8 @@ import {
 } from '../target.ts';
 import { deviceStatus } from './linear.ts';
 
-/** Errors of one stripe that raise an event each; more are only counted. */
-const ERROR_EVENTS_MAX = 15;
+/** Failed requests of one stripe that raise an event each; more are only counted. */
+const ERROR_EVENTS_MAX = 14;
 
 interface Stripe {
   readonly used: UsedDevice;
@@ -112,12 +112,15 @@ class StripedTarget extends Target {
     return status;
   }
 
+  /** Several stripes may be on the device that failed: it cannot be told which was meant. */
   #countError(bio: Bio): void {
+    let isNews = false;
     for (const stripe of this.#stripes) {
       if (stripe.used.device !== bio.device) continue;
       stripe.errors++;
-      if (stripe.errors <= ERROR_EVENTS_MAX) this.#raiseEvent();
+      isNews ||= stripe.errors <= ERROR_EVENTS_MAX;
     }
+    if (isNews) this.#raiseEvent();
   }
 
   override status(kind: StatusKind): string {
