@@ -18,6 +18,7 @@ const SECTOR = 512;
 export interface PoolShape {
   readonly blockSectors?: number;
   readonly dataBytes?: number;
+  readonly metadataBytes?: number;
   /** The pool's feature arguments, with their count. */
   readonly features?: string;
   /** Metadata to begin with, as Debian's thin_restore takes it. */
@@ -156,7 +157,7 @@ export class ServedPool extends Control {
     this.#dataBytes = shape.dataBytes ?? 256 * MIB;
     this.#isRestored = xml !== undefined;
     const nr = nrPools++;
-    this.metadata = this.daemon.disk(`metadata-${nr}`, 4 * MIB);
+    this.metadata = this.daemon.disk(`metadata-${nr}`, shape.metadataBytes ?? 4 * MIB);
     this.data = this.daemon.disk(`data-${nr}`, this.#dataBytes);
     this.blockBytes = blockSectors * SECTOR;
     const disks = `${this.metadata} ${this.data}`;
@@ -191,6 +192,13 @@ export class ServedPool extends Control {
     this.#dataBytes = dataBytes;
     fs.truncateSync(this.data, dataBytes);
     await this.load('pool', this.#poolTable(dataBytes));
+    await this.resume('pool');
+  }
+
+  /** Gives the pool a larger metadata device. */
+  async growMetadata(metadataBytes: number): Promise<void> {
+    fs.truncateSync(this.metadata, metadataBytes);
+    await this.suspend('pool');
     await this.resume('pool');
   }
 
