@@ -1,0 +1,27 @@
+/**
+ * The benchmarks, small: so that they cannot rot. What they measure here means nothing.
+ */
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { format, run, smoke } from '../bench/nbd.bench.ts';
+import { servers } from '../bench/servers.ts';
+import { measureWorker } from '../bench/worker.bench.ts';
+import { skipWithout } from './helpers/programs.ts';
+
+const skip = skipWithout('fio', 'nbdkit', 'qemu-nbd', 'qemu-img');
+
+test('the benchmark over NBD measures every server in every row', { skip }, async () => {
+  const lines: string[] = [];
+  const rows = await run(smoke, (row) => lines.push(format(row)));
+  assert.equal(rows.length, smoke.states.length * smoke.patterns.length);
+  assert.equal(lines.length, rows.length);
+  for (const { iops } of rows) {
+    assert.equal(iops.size, servers.length);
+    for (const [name, rate] of iops) assert.ok(rate > 0, `${name}: ${rate}`);
+  }
+});
+
+test('the benchmark of the worker measures all three states', async () => {
+  const { idle, busy, needlesslyWoken } = await measureWorker(5000);
+  for (const rate of [idle, busy, needlesslyWoken]) assert.ok(rate > 0);
+});
