@@ -640,6 +640,8 @@ export class PoolMetadata {
 
   /** Takes a free data block out of circulation, on the way to `insertBlock`. Throws ENOSPC. */
   reserveDataBlock(): DataBlock {
+    // What a running commit frees is in use until the superblock is durable.
+    assert(this.#committing === null, 'no block is handed out while a commit runs');
     this.#blocks.newOperation();
     this.#inService = true;
     const block = this.#s.dataSm.findFree(this.#held);

@@ -164,6 +164,8 @@ export class Worker {
   }
 
   async #processCell(thin: ThinTarget, cell: Cell): Promise<void> {
+    // Status, messages and suspends commit, too: one may have begun since the last cell.
+    while (this.#pool.metadata.isCommitting) await this.#pool.metadataIdle();
     if (!this.#cells.process(thin, cell, true)) {
       // Out of data space as far as can be seen: a commit may free some.
       await this.#commit();
