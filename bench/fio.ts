@@ -34,7 +34,7 @@ export function measure(uri: string, pattern: Pattern, mib: number, seconds: num
     `--iodepth=${pattern.depth}`,
     `--size=${mib}m`,
     '--randseed=42',
-    `--runtime=${seconds}`,
+    `--runtime=${Math.round(seconds * 1000)}ms`,
     '--time_based',
     '--output-format=json',
   ];
