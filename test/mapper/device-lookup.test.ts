@@ -91,6 +91,20 @@ test('a file is open as long as a table uses it, and refused if another process 
     await theirs.release();
   }));
 
+test('a file that has grown is as large as it is when its table is looked at', () =>
+  withFile(async (file) => {
+    const stack = new Stack();
+    const device = await stack.create('t', `0 128 linear ${file} 0`);
+    await stack.reload('t', `0 256 linear ${file} 0`);
+    await assert.rejects(stack.resume('t'), { errno: 'EINVAL' });
+    fs.truncateSync(file, 256 * 512);
+    await stack.reload('t', `0 256 linear ${file} 0`);
+    await stack.resume('t');
+    await fill(device, 255 * 512, 512, 0x55);
+    assert.equal(runs(await read(device, 127 * 512, 129 * 512)), '65536x00 512x55');
+    await stack.remove('t');
+  }));
+
 test('a mapped device is open once for each device and mode that uses it', async () => {
   const stack = new Stack();
   const below = await stack.create('below', '0 64 zero');

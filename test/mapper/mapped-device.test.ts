@@ -444,9 +444,11 @@ test("users' suspends and resumes wait until an internal suspend is over", async
 });
 
 test('an internal suspend of what a user has suspended ends without letting I/O go', async () => {
-  const { stack, device } = await world('0 64 zero');
+  const { stack, probe, device } = await world('0 64 probe a');
   await stack.suspend('t');
+  probe.take();
   await device.internalSuspend();
+  assert.deepEqual(probe.take(), [], 'there is nothing to suspend');
   const io = start(device, READ, 0, 8);
   device.internalResume();
   assert.equal(await isPending(io.done), true);
@@ -584,6 +586,17 @@ test('removing a suspended device does not suspend it once more', async () => {
   await stack.remove('t');
   assert.equal(await io.done, errno.EIO);
   assert.deepEqual(probe.take(), ['a destroy', 'b destroy']);
+});
+
+test('what waits for a device that nobody will resume fails, and what comes too', async () => {
+  const { stack, device } = await world('0 64 zero');
+  device.abandon();
+  assert.equal(await start(device, READ, 0, 8).done, 0, 'an active device goes on');
+  await stack.suspend('t');
+  const waiting = start(device, READ, 0, 8);
+  device.abandon();
+  assert.equal(await waiting.done, errno.EIO);
+  assert.equal(await start(device, FLUSH, 0, 0).done, errno.EIO);
 });
 
 test('a stack of devices carries I/O down to the disk and errors up from it', async () => {

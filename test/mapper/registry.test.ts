@@ -85,10 +85,10 @@ test('a device without a uuid is not found by the empty one', () => {
   assert.equal(registry.find({ uuid: '' }), undefined);
 });
 
-test('a device is renamed to a free name, and that is an event', () => {
+test('a device is renamed to a free name, and that is an event', async () => {
   const stack = new Stack();
   const { registry } = stack;
-  const a = registry.create('a');
+  const a = await stack.create('a', '0 8 zero');
   registry.create('b');
   const refused = (name: string, code: string): void => {
     assert.throws(() => registry.rename(a, name), { errno: code });
@@ -112,10 +112,10 @@ test('a device is renamed to a free name, and that is an event', () => {
   assert.deepEqual(stack.log.take(), ['ioctl: Unable to rename non-existent device, zz to y']);
 });
 
-test('a uuid is given once, to a device that has none, and that is an event', () => {
+test('a uuid is given once, to a device that has none, and that is an event', async () => {
   const stack = new Stack();
   const { registry } = stack;
-  const a = registry.create('a');
+  const a = await stack.create('a', '0 8 zero');
   registry.create('b', 'UB');
   const refusals: [uuid: string, code: string, line: string | undefined][] = [
     ['', 'EINVAL', 'ioctl: Invalid new mapped device name or uuid string supplied.'],
@@ -264,7 +264,7 @@ test('whatever ends a table ends its targets and gives its devices back', async 
 });
 
 test('a table of an immutable type is only replaced by one of that type', async () => {
-  const { stack } = probed();
+  const { stack, probe } = probed();
   const immutable = new ProbeType();
   stack.registry.register({
     name: 'stone',
@@ -279,7 +279,8 @@ test('a table of an immutable type is only replaced by one of that type', async 
   await stack.resume('t');
   immutable.take();
   stack.log.take();
-  await assert.rejects(stack.reload('t', '0 8 zero'), { errno: 'EINVAL' });
+  await assert.rejects(stack.reload('t', '0 8 probe p'), { errno: 'EINVAL' });
+  assert.equal(probe.nrAlive, 0);
   assert.deepEqual(stack.log.take(), ["ioctl: can't replace immutable target type stone"]);
   assert.equal(device.inactive, null);
   await stack.reload('t', '0 16 stone c');

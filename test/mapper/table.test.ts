@@ -169,7 +169,7 @@ const FIRST_LOAD = [
 ];
 
 test('an area beyond its device is refused by the first load', async () => {
-  const { stack } = await withDevices();
+  const { stack, probe } = await withDevices();
   const areas: [table: string, area: string][] = [
     ['0 100 linear 98:0 600000', 'start=600000, len=100, dev_size=524288'],
     ['0 600000 linear 98:0 0', 'start=0, len=600000, dev_size=524288'],
@@ -184,6 +184,8 @@ test('an area beyond its device is refused by the first load', async () => {
     assert.equal(errno, 'EINVAL');
     assert.deepEqual(lines, [TOO_SMALL + area, ...FIRST_LOAD], table);
   }
+  await refusal(stack, '0 8 probe a\n8 600000 linear 98:0 0');
+  assert.equal(probe.nrAlive, 0);
   await stack.reload('t', '0 100 linear 98:0 524188');
 });
 
@@ -329,6 +331,7 @@ test('limits are stacked: what one device below cannot do, none above can', asyn
     void stack.disk(name, new MemoryDevice(name, 32768, { limits }));
   disk('a', { ioMin: 4096, ioOpt: 65536, discardGranularity: 4096, maxDiscardSectors: 1000 });
   disk('b', { physicalBlockSize: 4096, discardGranularity: 8192, maxDiscardSectors: 64 });
+  disk('stale', { discardZeroes: false });
   disk('none', { maxDiscardSectors: 0, discardGranularity: 0, maxWriteZeroesSectors: 0 });
   const limitsOf = async (table: string): Promise<Limits> => {
     const { limits } = await stack.create('t', table);
@@ -345,6 +348,9 @@ test('limits are stacked: what one device below cannot do, none above can', asyn
     maxWriteZeroesSectors: 0x7f_ffff,
     discardZeroes: true,
   });
+  const stale = await limitsOf('0 8 linear /dev/a 0\n8 8 linear /dev/stale 0');
+  assert.equal(stale.discardZeroes, false);
+  assert.equal(stale.maxDiscardSectors, 1000);
   const noDiscards = {
     discardGranularity: 0,
     maxDiscardSectors: 0,
