@@ -70,3 +70,8 @@ export function parseU32(text: string): number | undefined {
   const value = parseDecimal(text, U32_MAX);
   return value === undefined ? undefined : Number(value);
 }
+
+/** As the kernel's sscanf with %u reads it: digits only, of which the lowest 32 bits are taken. */
+export function scanU32(text: string): number | undefined {
+  return /^[0-9]+$/.test(text) ? Number(BigInt.asUintN(32, BigInt(text))) : undefined;
+}

@@ -13,7 +13,6 @@ import { keyOf, type KeyRequest, type Operations, type Progress } from './operat
 interface CreateBody {
   name: string;
   uuid?: string;
-  major?: number;
   minor?: number;
   readAhead?: { sectors: number; minimum?: boolean };
   table?: string;
@@ -93,7 +92,6 @@ async function create(
   progress: Progress,
 ): Promise<MappedDevice> {
   const lines = body.table === undefined ? [] : parseTable(body.table);
-  if (body.minor !== undefined) progress.number = `${body.major ?? 254}:${body.minor}`;
   const device = registry.create(body.name, body.uuid, body.minor);
   device.readAhead = body.readAhead ?? null;
   if (lines.length === 0) return device;

@@ -83,6 +83,11 @@ const lineQuery = {
   target: { ...string, description: 'Only lines of this target type' },
 };
 
+const message = {
+  anyOf: [string, { type: 'array', items: string }],
+  description: 'Words, or a text that is split as table parameters are',
+};
+
 const noflush = {
   type: ['object', 'null'],
   additionalProperties: false,
@@ -146,7 +151,6 @@ export const schemas = {
       {
         name: string,
         uuid: string,
-        major: integer,
         minor: { type: 'integer', minimum: 0 },
         readAhead: object({ sectors: { type: 'integer', minimum: 0 }, minimum: boolean }, [
           'sectors',
@@ -179,10 +183,7 @@ export const schemas = {
     summary: 'Send a message to a target',
     params,
     querystring: query(),
-    body: object({ sector: integer, message: { type: 'array', items: string } }, [
-      'sector',
-      'message',
-    ]),
+    body: object({ sector: { type: 'integer', minimum: 0 }, message }, ['sector', 'message']),
     response: answer(object({ answer: string })),
   },
   wait: {

@@ -22,8 +22,9 @@ export function registerTables(app: FastifyInstance, operations: Operations): vo
     (request) =>
       operations.run('reload', async () => {
         const { table = '', ...options } = request.body;
+        const lines = parseTable(table);
         const device = operations.device(request);
-        await registry.load(device, parseTable(table), options);
+        await registry.load(device, lines, options);
         return deviceInfo(device);
       }),
   );

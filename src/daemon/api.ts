@@ -6,6 +6,7 @@
  * fails answers with an ApiError. Paths in tables are relative to the `cwd` that a request gives.
  */
 import fastifySwagger from '@fastify/swagger';
+import { Ajv } from 'ajv';
 import fastify, { type FastifyInstance } from 'fastify';
 import { strerror } from '../base/errno.ts';
 import type { Registry } from '../mapper/registry.ts';
@@ -32,20 +33,29 @@ export interface ApiContext {
 /** Makes the API server; the caller listens with it. */
 export async function makeApi(context: ApiContext): Promise<FastifyInstance> {
   const app = fastify({
+/**
+ * A property that we do not know is a mistake, not to be dropped in silence. A number in a path or
+ * a query comes as text; in JSON, text where a number is wanted is a mistake, too.
+ */
+const jsonValidator = new Ajv({ allowUnionTypes: true });
+const textValidator = new Ajv({ allowUnionTypes: true, coerceTypes: true });
+
     bodyLimit: 2 * TABLE_TEXT_MAX,
     // The unix socket is the daemon's own; a `wait` may last for ever.
     requestTimeout: 0,
     connectionTimeout: 0,
     forceCloseConnections: true,
     routerOptions: { maxParamLength: 1024 },
-    // A property that we do not know is a mistake, not to be dropped in silence.
-    ajv: { customOptions: { removeAdditional: false } },
+  });
+  app.setValidatorCompiler(({ schema, httpPart }) => {
+    return (httpPart === 'body' ? jsonValidator : textValidator).compile(schema);
   });
   await app.register(fastifySwagger, {
     openapi: {
       info: {
         title: 'devmapper',
         version: packageVersion(),
+      openapi: '3.1.0',
         description: 'Control API of the device mapper in user space',
       },
     },

@@ -1,7 +1,7 @@
 /**
  * A mapped device as the control API shows it.
  */
-import { roundDown, SECTOR_SIZE } from '../base/numbers.ts';
+import { divUp, roundDown, SECTOR_SIZE } from '../base/numbers.ts';
 import { MAPPED_MAJOR } from '../block/open-devices.ts';
 import { MappedDevice } from '../mapper/mapped-device.ts';
 import type { Dependency, DeviceInfo } from './api-types.ts';
@@ -34,11 +34,14 @@ export function deviceInfo(device: MappedDevice): DeviceInfo {
   };
 }
 
-/** As asked for, in whole pages; else twice the best request size, as the block layer sets it. */
+/**
+ * As asked for, in the kibibytes that are written to sysfs and the whole pages that the kernel makes
+ * of them; else twice the best request size, as the block layer sets it.
+ */
 function readAhead(device: MappedDevice): number {
   const usual = Math.max(READ_AHEAD_DEFAULT, (2 * device.limits.ioOpt) / SECTOR_SIZE);
   if (device.readAhead === null) return usual;
-  const wanted = roundDown(device.readAhead.sectors, PAGE_SECTORS);
+  const wanted = roundDown(2 * divUp(device.readAhead.sectors, 2), PAGE_SECTORS);
   return device.readAhead.minimum === true ? Math.max(usual, wanted) : wanted;
 }
 

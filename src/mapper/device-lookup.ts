@@ -61,6 +61,7 @@ export class DeviceLookup {
    */
   use(reference: string, readOnly: boolean, cwd: string, user: MappedDevice | null): UsedHandle {
     const number = /^([0-9]+):([0-9]+)$/.exec(reference);
+    if (/\/\.?$/.test(reference)) throw new DmError('ENODEV', `${reference} is no device`);
     const absolute = path.resolve(cwd, reference);
     const mapped =
       number !== null

@@ -222,7 +222,7 @@ export class Registry {
       throw new DmError('EBUSY', `${name} exists`);
     }
     device.dmName = name;
-    device.events.raise();
+    raiseEvent(device);
   }
 
   /** Gives a uuid to a device that has none. */
@@ -233,18 +233,18 @@ export class Registry {
       throw new DmError('EINVAL', text);
     }
     checkUuid(uuid);
-    if (device.uuid !== '') {
-      const text = `mapped device ${device.dmName} to ${uuid} because uuid is already set to`;
-      this.log.write('error', `ioctl: Unable to change uuid of ${text} ${device.uuid}`);
-      throw new DmError('EINVAL', `${device.dmName} has a uuid`);
-    }
     if (this.find({ uuid }) !== undefined) {
       const text = `mapped device ${device.dmName} to one that already exists: ${uuid}`;
       this.log.write('error', `ioctl: Unable to change uuid on ${text}`);
       throw new DmError('EBUSY', `a device with uuid ${uuid} exists`);
     }
+    if (device.uuid !== '') {
+      const text = `mapped device ${device.dmName} to ${uuid} because uuid is already set to`;
+      this.log.write('error', `ioctl: Unable to change uuid of ${text} ${device.uuid}`);
+      throw new DmError('EINVAL', `${device.dmName} has a uuid`);
+    }
     device.uuid = uuid;
-    device.events.raise();
+    raiseEvent(device);
   }
 
   // --- tables
@@ -328,7 +328,7 @@ export class Registry {
     };
     const [first] = args;
     if (first === undefined || first === '') throw refuse('Empty message received.');
-    if (first.startsWith('@')) return this.#coreMessage(device, first, refuse);
+    if (first.startsWith('@')) return this.#coreMessage(device, args, refuse);
     const table = device.live;
     if (table === null) return '';
     const target = table.findOrNull(sector);
@@ -337,13 +337,23 @@ export class Registry {
     return target.message(args);
   }
 
-  #coreMessage(device: MappedDevice, word: string, refuse: (text: string) => DmError): string {
+  #coreMessage(
+    device: MappedDevice,
+    [word = '', ...rest]: readonly string[],
+    refuse: (text: string) => DmError,
+  ): string {
     if (word.toLowerCase() !== '@cancel_deferred_remove') {
       throw refuse(`Unsupported message sent to DM core: ${word}`);
     }
+    if (rest.length > 0) throw refuse(`Invalid arguments for ${word}`);
     device.deferredRemove = false;
     return '';
   }
+}
+
+/** Events are the live table's: without one there are none. */
+function raiseEvent(device: MappedDevice): void {
+  if (device.live !== null) device.events.raise();
 }
 
 function checkName(name: string): void {

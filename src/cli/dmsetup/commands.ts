@@ -44,8 +44,7 @@ export const commands: ReadonlyMap<string, Command> = new Map<string, Command>([
   ['status', { min: 0, max: any, load: showLines('status') }],
   ['table', { min: 0, max: any, load: showLines('table') }],
   ['wait', { min: 0, max: 2, load: async () => (await import('./devices.ts')).wait }],
-  // There are no device nodes to make: devices are served over NBD.
-  ['mknodes', { min: 0, max: any, load: async () => () => undefined }],
+  ['mknodes', { min: 0, max: any, load: async () => (await import('./devices.ts')).mknodes }],
   ['targets', { min: 0, max: 0, load: async () => (await import('./versions.ts')).targets }],
   [
     'target-version',

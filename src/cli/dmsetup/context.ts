@@ -2,12 +2,21 @@
  * What every dmsetup command is given: the client, the options, and the ways to name a device and
  * to report a failure.
  */
+import fs from 'node:fs';
+import path from 'node:path';
 import type { ApiError, DeviceInfo } from '../../daemon/api-types.ts';
 import type { Client, Method, Query } from '../client.ts';
 import { RequestError } from '../failures.ts';
 import { CommandFailed, complain, fail } from '../output.ts';
 import { Mangling, manglingModes, type ManglingMode } from './mangling.ts';
+import { atoi, packedNumber } from './numbers.ts';
 import type { Options } from './options.ts';
+
+/** Bytes of a name and of a uuid. */
+export const NAME_BYTES_MAX = 127;
+export const UUID_BYTES_MAX = 128;
+/** The major number of mapped devices. */
+export const MAPPED_MAJOR = 254;
 
 /** A device as the user named it. */
 export interface Target {
@@ -52,28 +61,54 @@ export class Context {
       const uuid = this.mangling.stored(given, 'uuid');
       return target('uuid', uuid, { uuid });
     }
-    const number = `${this.options.get('major')}:${this.options.get('minor')}`;
-    return target('number', number, { number });
+    const { major, minor } = this.numbers;
+    const shown = `${major}:${minor < 0 ? '' : minor}`;
+    const packed = packedNumber(major, minor);
+    const number = `${packed.major}:${packed.minor}`;
+    return target('number', number, { number: major > 0 ? shown : '' });
   }
 
-  /** The device that an argument names: a name, or a path under /dev. Fails if the path is none. */
-  async targetByName(given: string): Promise<Target> {
-    if (!given.startsWith('/dev/')) {
-      const name = this.mangling.stored(given, 'name');
-      return target('name', name, { name });
+  /** What -j and -m say; -1 where they are not given. Fails for a minor without a major. */
+  get numbers(): { major: number; minor: number } {
+    const major = atoi(this.options.get('major') ?? '-1');
+    const minor = atoi(this.options.get('minor') ?? '-1');
+    if (minor >= 0 && major <= 0) {
+      const complaint = 'Missing major number for persistent device.';
+      fail(complaint, "Couldn't create ioctl argument.");
     }
-    const minor = /^\/dev\/dm-([0-9]+)$/.exec(given)?.[1];
+    return { major, minor };
+  }
+
+  /** The device that an argument names: a name or a path. Fails for what is neither. */
+  async targetByName(given: string): Promise<Target> {
+    if (given.includes('/')) return this.#targetByPath(given);
+    if (Buffer.byteLength(given) > NAME_BYTES_MAX) fail(`Name "${given}" too long.`);
+    const name = this.mangling.stored(given, 'name');
+    return target('name', name, { name });
+  }
+
+  /** There are no nodes, so paths under /dev/mapper are those of the devices with a table. */
+  async #targetByPath(given: string): Promise<Target> {
+    const absolute = path.resolve(given);
+    const minor = /^\/dev\/dm-([0-9]+)$/.exec(absolute)?.[1];
+    const name = /^\/dev\/mapper\/(.+)$/.exec(absolute)?.[1];
+    const base = given.slice(given.lastIndexOf('/') + 1);
+    if (minor === undefined && name === undefined) {
+      const exists = absolute === '/dev/mapper' || fs.existsSync(given);
+      if (exists && base === '') return target('name', '', {});
+      return fail(`Device ${exists ? base : given} not found`);
+    }
     const found =
       minor === undefined
-        ? target('name', given.replace(/^\/dev\/mapper\//, ''), {})
-        : target('number', `254:${minor}`, {});
+        ? target('name', name ?? '', {})
+        : target('number', `${MAPPED_MAJOR}:${minor}`, {});
     try {
       const info = await this.request<DeviceInfo>('GET', found.path, found.query);
-      return target('name', info.name, { name: info.name });
+      if (info.hadTable && base !== '') return target('name', info.name, { name: info.name });
     } catch (error) {
       if (!(error instanceof RequestError)) throw error;
-      return fail(`Device ${given} not found`);
     }
+    return fail(`Device ${given} not found`);
   }
 
   /** Calls the API on a device; a failure is reported as dmsetup reports a failed ioctl. */

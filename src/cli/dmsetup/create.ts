@@ -5,15 +5,18 @@ import fs from 'node:fs';
 import type { DeviceInfo } from '../../daemon/api-types.ts';
 import { RequestError } from '../failures.ts';
 import { fail } from '../output.ts';
-import type { Context } from './context.ts';
+import { MAPPED_MAJOR, type Context } from './context.ts';
 import { newName, verbose } from './helpers.ts';
-import { readTable, tableFailure } from './table-text.ts';
+import { atoi, packedNumber } from './numbers.ts';
+import { asKernelText, readTable, tableFailure } from './table-text.ts';
 
 /** A device to be made. */
 interface Wanted {
   readonly name: string;
   readonly uuid: string;
-  readonly minor: string | undefined;
+  /** Negative: any. */
+  readonly major: number;
+  readonly minor: number;
   readonly readOnly: boolean;
   readonly table: string | undefined;
 }
@@ -31,9 +34,9 @@ export async function create(context: Context, args: readonly string[]): Promise
   const uuid = context.mangling.stored(options.get('uuid') ?? '', 'uuid');
   const notable = options.has('notable');
   const { text, source } = notable ? { text: undefined, source: '' } : readTable(context, file);
-  const minor = options.get('minor');
   const readOnly = options.has('readonly');
-  await createOne(context, { name: stored, uuid, minor, readOnly, table: text }, source);
+  const wanted = { ...context.numbers, name: stored, uuid, readOnly, table: text };
+  await createOne(context, wanted, source);
 }
 
 /** `create --concise`: the devices in order, up to the first failure. */
@@ -43,13 +46,14 @@ async function createConcise(context: Context, args: readonly string[]): Promise
   for (const device of parseConcise(args[0] ?? fs.readFileSync(0, 'utf8'))) {
     const name = newName(context, device.name);
     const uuid = context.mangling.stored(device.uuid, 'uuid');
-    const minor = device.minor === '' ? undefined : device.minor;
-    await createOne(context, { ...device, name, uuid, minor }, '');
+    const minor = device.minor === '' ? -1 : atoi(device.minor);
+    const table = asKernelText(device.table);
+    await createOne(context, { ...device, name, uuid, major: MAPPED_MAJOR, minor, table }, '');
   }
 }
 
 async function createOne(context: Context, wanted: Wanted, source: string): Promise<void> {
-  const { name, uuid, minor, readOnly, table } = wanted;
+  const { name, uuid, major, minor, readOnly, table } = wanted;
   const readAhead = readAheadOf(context.options.get('readahead'));
   try {
     const info = await context.request<DeviceInfo>(
@@ -59,7 +63,7 @@ async function createOne(context: Context, wanted: Wanted, source: string): Prom
       {
         name,
         uuid,
-        ...(minor !== undefined && { minor: Number(minor) }),
+        ...(minor >= 0 && { minor: packedNumber(major, minor).minor }),
         ...(table !== undefined && { table }),
         ...(readAhead !== undefined && { readAhead }),
         readOnly,
@@ -70,7 +74,8 @@ async function createOne(context: Context, wanted: Wanted, source: string): Prom
   } catch (error) {
     // Only the creation itself is reported with the uuid.
     const isLater = error instanceof RequestError && error.error.op !== 'create';
-    const shown = { name, uuid: isLater ? '' : uuid, number: '' };
+    const number = isLater || minor < 0 ? '' : `${major}:${minor}`;
+    const shown = { name, uuid: isLater ? '' : uuid, number };
     throw tableFailure(context, error, { path: '', query: {}, shown }, source);
   }
 }
@@ -78,6 +83,6 @@ async function createOne(context: Context, wanted: Wanted, source: string): Prom
 /** What --readahead asks for: `N`, `+N` (at least), `none`, or `auto`. */
 function readAheadOf(text: string | undefined): { sectors: number; minimum: boolean } | undefined {
   if (text === undefined || text === 'auto') return undefined;
-  const number = Number.parseInt(text, 10);
-  return { sectors: Math.max(number, 0) || 0, minimum: text.startsWith('+') };
+  const sectors = atoi(text);
+  return sectors < 0 ? undefined : { sectors, minimum: text.startsWith('+') };
 }

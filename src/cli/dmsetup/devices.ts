@@ -4,8 +4,9 @@
 import type { DeviceInfo } from '../../daemon/api-types.ts';
 import { RequestError } from '../failures.ts';
 import { CommandFailed, complain, fail, print } from '../output.ts';
-import type { Context, Target } from './context.ts';
-import { eachTarget, newName, oneTarget, verbose } from './helpers.ts';
+import { NAME_BYTES_MAX, UUID_BYTES_MAX, type Context, type Target } from './context.ts';
+import { eachTarget, oneTarget, verbose } from './helpers.ts';
+import { strtou32, strtoull } from './numbers.ts';
 
 /** `remove --retry`: so many tries, so far apart. */
 const RETRIES = 25;
@@ -53,13 +54,24 @@ export async function rename(context: Context, args: readonly string[]): Promise
   const words = context.namedByOption ? args : args.slice(1);
   const [wanted] = words;
   if (wanted === undefined) fail('No device specified.');
-  if (wanted === '') fail('Non empty new name is required.');
   if (context.options.has('setuuid')) {
-    const uuid = context.mangling.stored(wanted, 'uuid');
-    await renameTo(context, args, { uuid });
+    await renameTo(context, args, { uuid: newUuid(context, wanted) });
   } else {
-    await renameTo(context, args, { name: newName(context, wanted, '') });
+    await renameTo(context, args, { name: changedName(context, wanted) });
   }
+}
+
+/** As `newName`, in the words that dmsetup has for a change of name. */
+function changedName(context: Context, name: string): string {
+  if (name === '') fail('Non empty new name is required.');
+  if (name.includes('/')) fail(`Name "${name}" invalid. It contains "/".`);
+  if (Buffer.byteLength(name) > NAME_BYTES_MAX) fail(`Name "${name}" too long`);
+  return context.mangling.stored(name, 'newName');
+}
+
+function newUuid(context: Context, uuid: string): string {
+  if (Buffer.byteLength(uuid) > UUID_BYTES_MAX) fail(`Uuid "${uuid}" too long`);
+  return context.mangling.stored(uuid, 'newUuid');
 }
 
 async function renameTo(context: Context, args: readonly string[], body: object): Promise<void> {
@@ -71,12 +83,12 @@ async function renameTo(context: Context, args: readonly string[], body: object)
 export async function message(context: Context, args: readonly string[]): Promise<void> {
   const [device, rest] = await oneTarget(context, args, 'No device specified.');
   const [sectorText = '', ...words] = rest;
-  if (!/^[+-]?[0-9]+$/.test(sectorText)) fail('Invalid sector.');
+  const number = strtoull(sectorText);
+  if (number === undefined) fail('Invalid sector.');
   if (words.length === 0) complain('No message supplied.');
-  // As an unsigned number, a negative one is beyond every device.
-  const number = Math.min(Math.abs(Number(sectorText)), Number.MAX_SAFE_INTEGER);
-  const sector = sectorText.startsWith('-') && number > 0 ? Number.MAX_SAFE_INTEGER : number;
-  const body = { sector, message: words.join(' ').split(/\s+/) };
+  // What is larger is beyond every device just as well.
+  const sector = Math.min(Number(number), Number.MAX_SAFE_INTEGER);
+  const body = { sector, message: words.join(' ') };
   const { answer } = await context.call<{ answer: string }>(device, 'POST', '/message', {}, body);
   if (answer !== '') print(answer);
 }
@@ -84,7 +96,12 @@ export async function message(context: Context, args: readonly string[]): Promis
 /** `wait`. */
 export async function wait(context: Context, args: readonly string[]): Promise<void> {
   const [device, [eventText]] = await oneTarget(context, args, 'No device specified.');
-  const event = Number.parseInt(eventText ?? '0', 10);
-  const query = { event: Number.isNaN(event) ? 0 : event };
+  const query = { event: strtou32(eventText ?? '0') };
   await verbose(context, await context.call<DeviceInfo>(device, 'GET', '/wait', query));
+}
+
+/** `mknodes`: looks at the names only. There are no nodes to make: devices are served over NBD. */
+export async function mknodes(context: Context, args: readonly string[]): Promise<void> {
+  if (context.namedByOption) return;
+  for (const name of args) await context.targetByName(name);
 }

@@ -8,7 +8,7 @@ import { getopt, OptionError } from '../getopt.ts';
 import { CommandFailed, complain, explain, HelpShown } from '../output.ts';
 import { commands, type Command } from './commands.ts';
 import { Context } from './context.ts';
-import { manglingModes } from './mangling.ts';
+import { optionMistake } from './option-mistakes.ts';
 import { Options, optionSpecs, ownOptionSpecs } from './options.ts';
 
 /** Runs a command line; resolves to the exit code. `program` is named in mistakes. */
@@ -39,27 +39,6 @@ function badCommandLine(): number {
 
 async function showUsage(): Promise<void> {
   (await import('./usage.ts')).showUsage();
-}
-
-/** Options that contradict each other, or have bad values. */
-function optionMistake(options: Options): string | null {
-  if (options.has('major') !== options.has('minor')) {
-    return 'Please specify both major number and minor number.';
-  }
-  if (options.has('table') && options.has('notable')) {
-    return '--table and --notable are incompatible.';
-  }
-  const mode = options.get('mode');
-  if (mode !== undefined && !/^[0-7]+$/.test(mode)) return `Invalid argument for --mode: ${mode}. `;
-  const mangling = options.get('manglename');
-  if (mangling !== undefined && !manglingModes.some((known) => known === mangling)) {
-    return 'Unknown name mangling mode.';
-  }
-  const interval = options.get('interval');
-  if (interval !== undefined && !(Number.parseInt(interval, 10) > 0)) {
-    return 'Interval must be a positive integer.';
-  }
-  return null;
 }
 
 async function run(options: Options, args: readonly string[]): Promise<number> {

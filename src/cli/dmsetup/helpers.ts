@@ -3,9 +3,7 @@
  */
 import type { DeviceInfo } from '../../daemon/api-types.ts';
 import { fail, failCommandLine, print } from '../output.ts';
-import type { Context, Target } from './context.ts';
-
-const NAME_BYTES_MAX = 127;
+import { NAME_BYTES_MAX, type Context, type Target } from './context.ts';
 
 /** The devices that a command names, by arguments or by option; fails if there is none. */
 export async function eachTarget(
@@ -33,12 +31,10 @@ export async function oneTarget(
   return [await context.targetByName(name), rest];
 }
 
-/**
- * A new name as it is stored; refuses one that no device can have. `rename` leaves out a full stop.
- */
-export function newName(context: Context, name: string, stop = '.'): string {
+/** The name of a new device as it is stored; refuses one that no device can have. */
+export function newName(context: Context, name: string): string {
   if (name.includes('/')) fail(`Name "${name}" invalid. It contains "/".`);
-  if (Buffer.byteLength(name) > NAME_BYTES_MAX) fail(`Name "${name}" too long${stop}`);
+  if (Buffer.byteLength(name) > NAME_BYTES_MAX) fail(`Name "${name}" too long.`);
   return context.mangling.stored(name, 'name');
 }
 

@@ -6,6 +6,7 @@ import { failCommandLine, print, printJson } from '../output.ts';
 import type { Context } from './context.ts';
 import { allDevices, eachTarget, namesNone, noDevices } from './helpers.ts';
 import { printInfo } from './info-block.ts';
+import { atoi } from './numbers.ts';
 
 /** `info`. */
 export async function info(context: Context, args: readonly string[]): Promise<void> {
@@ -38,7 +39,7 @@ async function infoInColumns(context: Context, args: readonly string[]): Promise
   const { Report } = await import('./report.ts');
   const report = new Report(options, context.mangling);
   const intervalMs = Number(options.get('interval') ?? 1) * 1000;
-  const count = options.has('count') ? Number(options.get('count')) || Infinity : 1;
+  const count = options.has('count') ? atoi(options.get('count') ?? '') || Infinity : 1;
   const times = options.has('interval') && !options.has('count') ? Infinity : count;
   for (let left = times; ; left--) {
     const devices: DeviceInfo[] = [];

@@ -14,8 +14,10 @@ export type ManglingMode = (typeof manglingModes)[number];
 
 /** What is mangled, with dmsetup's words for it. */
 const kinds = {
-  name: { title: 'name', long: 'name', bytesMax: 127 },
-  uuid: { title: 'UUID', long: 'uuid', bytesMax: 128 },
+  name: { title: 'name', refused: 'device name', stop: '.', bytesMax: 127 },
+  uuid: { title: 'UUID', refused: 'device uuid', stop: '.', bytesMax: 128 },
+  newName: { title: 'new name', refused: 'new device name', stop: '', bytesMax: 127 },
+  newUuid: { title: 'new UUID', refused: 'new device UUID', stop: '', bytesMax: 128 },
 } as const;
 export type Mangled = keyof typeof kinds;
 
@@ -29,8 +31,8 @@ export class Mangling {
   /** As `text` is stored. Fails with dmsetup's lines if it cannot be. */
   stored(text: string, kind: Mangled): string {
     if (this.mode === 'none') return text;
-    const { title, long, bytesMax } = kinds[kind];
-    const refused = `Failed to mangle device ${long} "${text}".`;
+    const { title, stop, bytesMax } = kinds[kind];
+    const refused = `Failed to mangle ${kinds[kind].refused} "${text}"${stop}`;
     const scanned = scan(text);
     if (this.mode === 'auto' && scanned.hasMangled) {
       if (!scanned.hasOther) return text;

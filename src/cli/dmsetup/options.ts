@@ -99,6 +99,11 @@ export class Options {
     this.#values = parsed.values;
   }
 
+  /** The options given, in the order of their first appearance. */
+  get names(): Iterable<string> {
+    return this.#values.keys();
+  }
+
   has(name: string): boolean {
     return this.#values.has(name);
   }

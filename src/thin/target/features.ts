@@ -2,7 +2,7 @@
  * Feature arguments of a thin-pool table line (spec: thin, 2.1). Answers to struct pool_features.
  */
 import { DmError } from '../../base/error.ts';
-import { parseU32 } from '../../base/numbers.ts';
+import { scanU32 } from '../../base/numbers.ts';
 import { PoolMode } from './modes.ts';
 
 export interface PoolFeatures {
@@ -36,7 +36,7 @@ export function parseFeatures(args: readonly string[]): PoolFeatures {
   };
   const [countText, ...words] = args;
   if (countText === undefined) return features;
-  const count = parseU32(countText);
+  const count = scanU32(countText);
   if (count === undefined || count > FEATURES_MAX || count > words.length) {
     throw new DmError('EINVAL', 'Invalid number of pool feature arguments');
   }

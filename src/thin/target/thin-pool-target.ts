@@ -3,7 +3,7 @@
  * Answers to pool_ctr and struct pool_c in drivers/md/dm-thin.c (spec: thin, 2, 4, 5.1 and 11).
  */
 import { DmError, codeOf } from '../../base/error.ts';
-import { divDown, parseU64, SECTOR_SIZE } from '../../base/numbers.ts';
+import { divDown, parseDecimal, parseU64, SECTOR_SIZE, U64_MAX } from '../../base/numbers.ts';
 import type { Bio } from '../../block/bio.ts';
 import type { BlockDevice, ExtentVisitor, Limits } from '../../block/device.ts';
 import {
@@ -42,6 +42,8 @@ class ThinPoolTarget extends Target implements BoundTable {
   readonly requested: PoolFeatures;
   readonly adjusted: PoolFeatures;
   readonly lowWaterBlocks: number;
+  /** As the table gave it: it may be beyond any pool, and beyond what numbers can tell apart. */
+  readonly #lowWater: bigint;
   readonly nrBlocks: number;
   readonly #context: TargetContext;
   readonly #pools: PoolTable;
@@ -56,7 +58,7 @@ class ThinPoolTarget extends Target implements BoundTable {
     pool: Pool,
     devices: PoolDevices,
     features: PoolFeatures,
-    lowWaterBlocks: number,
+    lowWater: bigint,
   ) {
     super(context);
     this.#context = context;
@@ -67,7 +69,8 @@ class ThinPoolTarget extends Target implements BoundTable {
     this.dataDevice = devices.data.device;
     this.requested = features;
     this.adjusted = { ...features };
-    this.lowWaterBlocks = lowWaterBlocks;
+    this.#lowWater = lowWater;
+    this.lowWaterBlocks = Number(lowWater);
     this.nrFlushBios = 1;
     this.nrDiscardBios = features.discardEnabled ? 1 : 0;
     this.nrWriteZeroesBios = 1;
@@ -227,7 +230,7 @@ class ThinPoolTarget extends Target implements BoundTable {
   #tableLine(): string {
     const devices = `${this.#metadata.number} ${this.#data.number}`;
     const { sectorsPerBlock } = this.#pool;
-    return `${devices} ${sectorsPerBlock} ${this.lowWaterBlocks} ${formatFeatures(this.requested)}`;
+    return `${devices} ${sectorsPerBlock} ${this.#lowWater} ${formatFeatures(this.requested)}`;
   }
 
   #statusLine(): string {
@@ -307,7 +310,7 @@ async function constructPool(
   if (blockSectors < BLOCK_SECTORS_MIN || blockSectors > BLOCK_SECTORS_MAX || !isMultiple) {
     throw new DmError('EINVAL', 'Invalid block size');
   }
-  const lowWater = parseU64(lowWaterWord);
+  const lowWater = parseDecimal(lowWaterWord, U64_MAX);
   if (lowWater === undefined) throw new DmError('EINVAL', 'Invalid low water mark');
   const devices = { metadata, data };
   const pool = await findOrMake(pools, context, devices, features, blockSectors);
