@@ -17,6 +17,9 @@ const mayImport: Record<string, readonly string[]> = {
   'thin/metadata': ['base', 'block', 'persistent-data'],
   'thin/target': ['base', 'block', 'persistent-data', 'mapper', 'thin/metadata'],
   'thin/tools': ['base', 'block', 'persistent-data', 'thin/metadata'],
+  'cache/metadata': ['base', 'block', 'persistent-data'],
+  'cache/policy': ['base'],
+  'cache/tools': ['base', 'block', 'persistent-data', 'cache/metadata'],
   nbd: ['base', 'block'],
   daemon: ['base', 'block', 'mapper', 'thin/target', 'nbd'],
   // The commands speak to the daemon over its API; the tools they run themselves.

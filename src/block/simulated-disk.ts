@@ -13,15 +13,15 @@
  *    never mixed and never becomes anything that nobody wrote: reads of a lost sector give what was
  *    durable there, or an older write that was not lost.
  *  - A discarded sector reads as zeroes, or, after a cut, as what it was before.
- *  - A failed write, discard or write-zeroes has reached any of its sectors. A failed flush promises
- *    nothing. A failed read gives nothing. A failure can pass or stay.
+ *  - A failed write, discard or write-zeroes has reached any of its sectors. A failed flush
+ *    promises nothing. A failed read gives nothing. A failure can pass or stay.
  *  - Not in the model: sectors that rot by themselves, writes that go to the wrong place or report
  *    success for nothing (checksums notice them; see the tests of damage), and two requests in
  *    flight together that overlap and swap places after both have ended.
  *
  * All disks of a SimulatedStorage share its clock, its randomness and its journal, in which every
- * submission and every end is an event with a number: crash-images.ts makes from it what a cut after
- * any event could have left.
+ * submission and every end is an event with a number: crash-images.ts makes from it what a cut
+ * after any event could have left.
  */
 import type { SimulatedClock } from '../base/simulated-clock.ts';
 import { errno } from '../base/errno.ts';

@@ -1,6 +1,6 @@
 /**
- * Histories of volumes: what was written when, what was promised when, and so what a volume may hold
- * after a power cut at any event. Time is counted in events of the disks' journal.
+ * Histories of volumes: what was written when, what was promised when, and so what a volume may
+ * hold after a power cut at any event. Time is counted in events of the disks' journal.
  *
  * Content is followed by sector, as the number of the write that put it there; 0 is zeroes.
  *  - durable: a write is promised at the end of a flush that was submitted after the write had

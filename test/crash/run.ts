@@ -29,7 +29,7 @@ export interface RunOptions {
   readonly onImage?: (metadata: BlockDevice) => void;
 }
 
-/** Runs; resolves to the number of cuts tried. Rejects with a CutError at the first broken promise. */
+/** Runs; resolves to the number of cuts. Rejects with a CutError at the first broken promise. */
 export async function run(options: RunOptions): Promise<number> {
   const { seed, nrSteps, stepsPerLife = 40 } = options;
   const random = new Random(seed);

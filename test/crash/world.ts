@@ -67,8 +67,8 @@ export class World {
   }
 
   /**
-   * Checks what a cut just before `event` left: the metadata is sound, everything promised is there,
-   * and nothing that was never written.
+   * Checks what a cut just before `event` left: the metadata is sound, everything promised is
+   * there, and nothing that was never written.
    */
   async verify(event: number, metadata: BlockDevice, data: BlockDevice): Promise<Found> {
     const { damage } = await checkPool(metadata);
