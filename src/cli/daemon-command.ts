@@ -2,9 +2,10 @@
  * `devmapper daemon`, `devmapper stop` and `devmapper uri`.
  */
 import { Client } from './client.ts';
+import { Mangling } from './dmsetup/mangling.ts';
 import { RequestError } from './failures.ts';
 import { getopt, OptionError, type ParsedOptions } from './getopt.ts';
-import { complain, explain, print } from './output.ts';
+import { CommandFailed, complain, explain, print } from './output.ts';
 
 const DAEMON_HELP = `Usage: devmapper daemon [options]
 
@@ -128,12 +129,29 @@ export async function uriCommand(argv: readonly string[]): Promise<number> {
   }
   try {
     const client = new Client(parsed.values.get('state-dir')?.at(-1));
-    const path = `/v1/devices/${encodeURIComponent(name)}/uri`;
-    print((await client.call<{ uri: string }>('GET', path)).uri);
-    return 0;
+    const uri = (await uriOf(client, name)) ?? (await uriOf(client, mangle(name)));
+    if (uri === null) complain(`devmapper uri: there is no device '${name}'`);
+    else print(uri);
+    return uri === null ? 1 : 0;
   } catch (error) {
-    const missing = error instanceof RequestError && error.error.errno === 'ENXIO';
-    complain(missing ? `devmapper uri: there is no device '${name}'` : explain(error));
+    // A failed command has said why.
+    if (!(error instanceof CommandFailed)) complain(explain(error));
     return 1;
   }
+}
+
+/** The URI of the device that is stored under `name`; null if there is none. */
+async function uriOf(client: Client, name: string): Promise<string | null> {
+  try {
+    const path = `/v1/devices/${encodeURIComponent(name)}/uri`;
+    return (await client.call<{ uri: string }>('GET', path)).uri;
+  } catch (error) {
+    if (error instanceof RequestError && error.error.errno === 'ENXIO') return null;
+    throw error;
+  }
+}
+
+/** As dmsetup stores a name that it was given. */
+function mangle(name: string): string {
+  return new Mangling('hex').stored(name, 'name');
 }

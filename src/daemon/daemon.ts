@@ -18,6 +18,7 @@ import { striped } from '../mapper/targets/striped.ts';
 import { zero } from '../mapper/targets/zero.ts';
 import { NbdServer, removeStale } from '../nbd/server.ts';
 import { registerThin } from '../thin/target/index.ts';
+import type { PoolTable } from '../thin/target/pool-table.ts';
 import { makeApi } from './api.ts';
 import { DaemonLog } from './daemon-log.ts';
 import { DeviceExports } from './exports.ts';
@@ -39,6 +40,7 @@ export class Daemon {
   readonly log: DaemonLog;
   readonly #options: DaemonOptions;
   readonly #state: StateDir;
+  readonly #pools: PoolTable;
   readonly #nbd: NbdServer;
   #api: FastifyInstance | null = null;
   #lock: FileLock | null = null;
@@ -55,7 +57,7 @@ export class Daemon {
     this.registry.register(errorTarget);
     this.registry.register(linear);
     this.registry.register(striped);
-    registerThin(this.registry);
+    this.#pools = registerThin(this.registry);
     this.registry.register(zero);
     this.#nbd = new NbdServer(new DeviceExports(this.registry), this.log);
     this.#stopped = new Promise((resolve) => (this.#reportStopped = resolve));
@@ -108,6 +110,7 @@ export class Daemon {
     await removeStale(controlSocket);
     const api = await makeApi({
       registry: this.registry,
+      pools: this.#pools,
       log: this.log,
       version: () => ({
         library: LIBRARY_VERSION,
@@ -133,7 +136,8 @@ export class Daemon {
 
   /** The NBD URI of a device. */
   uriOf(name: string): string {
-    return `nbd+unix:///${encodeURIComponent(name)}?socket=${this.#state.nbdSocket}`;
+    const socket = encodeURIComponent(this.#state.nbdSocket).replaceAll('%2F', '/');
+    return `nbd+unix:///${encodeURIComponent(name)}?socket=${socket}`;
   }
 
   /** Stops on SIGINT and SIGTERM. */

@@ -3,7 +3,6 @@
  * (spec: nbd, 5, Replies).
  */
 import { divDown, divUp, SECTOR_SIZE } from '../base/numbers.ts';
-import type { BlockDevice } from '../block/device.ts';
 import type { CommandContext } from './commands.ts';
 import { BASE_ALLOCATION_ID, Chunk, CommandFlag } from './protocol.ts';
 import type { Request } from './request.ts';
@@ -20,7 +19,7 @@ interface Extent {
 
 /** Answers with at least one extent, all inside the request; perhaps only some of its beginning. */
 export function answerBlockStatus(context: CommandContext, request: Request): void {
-  const extents = findExtents(context.device, request);
+  const extents = findExtents(context, request);
   if (context.isExtended) {
     context.finishWithChunk(request, Chunk.BLOCK_STATUS_EXT, extendedPayload(extents));
   } else {
@@ -29,7 +28,7 @@ export function answerBlockStatus(context: CommandContext, request: Request): vo
 }
 
 /** Extents from the request's offset on, equal neighbours merged. */
-function findExtents(device: BlockDevice, request: Request): Extent[] {
+function findExtents(context: CommandContext, request: Request): Extent[] {
   const { offset, length } = request;
   const one = (request.flags & CommandFlag.REQ_ONE) !== 0;
   const begin = divDown(offset, SECTOR_SIZE);
@@ -37,7 +36,8 @@ function findExtents(device: BlockDevice, request: Request): Extent[] {
   const extents: Extent[] = [];
   let nrLookedAt = 0;
   let at = begin * SECTOR_SIZE;
-  device.blockStatus(begin, end - begin, (n, flags) => {
+  context.device.blockStatus(begin, end - begin, (n, flags) => {
+    nrLookedAt++;
     const from = Math.max(at, offset);
     at += n * SECTOR_SIZE;
     const bytes = Math.min(at, offset + length) - from;
@@ -45,8 +45,9 @@ function findExtents(device: BlockDevice, request: Request): Extent[] {
     if (last?.flags === flags) last.bytes += bytes;
     else if (last !== undefined && (one || extents.length === SENT_MAX)) return false;
     else extents.push({ bytes, flags });
-    return at < offset + length && ++nrLookedAt < LOOKED_AT_MAX;
+    return at < offset + length && nrLookedAt < LOOKED_AT_MAX;
   });
+  context.lookedAt(nrLookedAt);
   return extents;
 }
 

@@ -20,6 +20,8 @@ export interface CommandContext {
   readonly isExtended: boolean;
   /** The client has gone, or is about to. */
   readonly isClientGone: boolean;
+  /** Extents have been looked at, before returning: so much at once is enough for a while. */
+  lookedAt(nrExtents: number): void;
   /** Makes room for a read's data; returns where it begins in the request's reply slab. */
   reserveRead(request: Request): number;
   /** Answers the command, with an errno number or 0. */

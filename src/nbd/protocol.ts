@@ -216,6 +216,7 @@ export function wireError(status: number, fastZero: boolean): number {
 export const BASE_ALLOCATION = 'base:allocation';
 /** The id under which base:allocation is selected. */
 export const BASE_ALLOCATION_ID = 1;
+
 // --- limits
 
 /** Largest payload of a read or write: what the Linux client sends without asking. */
@@ -230,3 +231,5 @@ export const OPTION_REPLY_BYTES_MAX = 1024 * 1024;
 /** Requests and memory that one connection may have in use; beyond, its socket is not read. */
 export const IN_FLIGHT_REQUESTS_MAX = 512;
 export const IN_FLIGHT_BYTES_MAX = 64 * 1024 * 1024;
+/** Pieces of memory that hold replies a connection has not taken; small ones cost more than bytes. */
+export const UNSENT_PIECES_MAX = 4096;

@@ -34,6 +34,7 @@ export class ReplyBuffer {
   #last: Piece | null = null;
   #firstQueued: Piece | null = null;
   #free: Piece | null = null;
+  #nrUnsent = 0;
   readonly #wrote = (): void => this.#pieceWritten();
 
   /** `written` is called whenever the socket has taken some of what was flushed. */
@@ -41,6 +42,11 @@ export class ReplyBuffer {
     this.#pool = pool;
     this.#socket = socket;
     this.#written = written;
+  }
+
+  /** Pieces that are queued, or that the socket has not written. */
+  get nrUnsent(): number {
+    return this.#nrUnsent;
   }
 
   /** A slab with `bytes` of room just before its `used`; held, for the room. */
@@ -76,6 +82,7 @@ export class ReplyBuffer {
     piece.begin = begin;
     piece.end = begin + bytes;
     piece.next = null;
+    this.#nrUnsent++;
     if (this.#last === null) this.#first = piece;
     else this.#last.next = piece;
     this.#last = piece;
@@ -107,6 +114,7 @@ export class ReplyBuffer {
     const piece = this.#first as Piece;
     this.#first = piece.next;
     if (piece.next === null) this.#last = null;
+    this.#nrUnsent--;
     this.#pool.release(piece.slab as Slab);
     piece.slab = null;
     piece.next = this.#free;

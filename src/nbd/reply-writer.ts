@@ -38,6 +38,11 @@ export class ReplyWriter {
       form === ReplyForm.SIMPLE ? simpleReply.size : this.#chunkBytes + offsetData.size;
   }
 
+  /** Pieces of replies that the client has not taken. */
+  get nrUnsent(): number {
+    return this.#buffer.nrUnsent;
+  }
+
   /** Makes room for the reply to a read: its header, and its data right behind. */
   reserveRead(request: Request): void {
     const bytes = this.#readHeaderBytes + request.length;

@@ -16,6 +16,8 @@ import { WriteRanges } from './write-ranges.ts';
 export const CONNECTIONS_MAX = 4096;
 /** Commands in flight get this long to finish when the server closes. */
 const CLOSE_GRACE_MS = 3_000;
+/** A TCP client that is silent this long is asked whether it is still there. */
+const KEEP_ALIVE_DELAY_MS = 60_000;
 /** IANA's port for NBD. */
 export const NBD_PORT = 10809;
 
@@ -63,6 +65,7 @@ export class NbdServer {
     const options = {
       noDelay: true,
       keepAlive: true,
+      keepAliveInitialDelay: KEEP_ALIVE_DELAY_MS,
       allowHalfOpen: true,
       pauseOnConnect: true,
     };
@@ -89,8 +92,8 @@ export class NbdServer {
       exports: this.#exports,
       log: this.#log,
       rangesFor: (chosen) => this.#rangesFor(chosen),
-      ended: (ended, chosen) => {
-        if (chosen !== null) this.#releaseRanges(chosen.device);
+      released: (chosen) => this.#releaseRanges(chosen.device),
+      ended: (ended) => {
         this.#sessions.delete(ended);
         if (this.#sessions.size === 0) this.#idle?.();
       },

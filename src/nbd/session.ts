@@ -32,7 +32,9 @@ import type { WriteRanges } from './write-ranges.ts';
 
 /** A client has this long to choose an export. */
 const HANDSHAKE_TIMEOUT_MS = 60_000;
-/** A client has this long to close its side after ours has been. */
+/** A client that goes has this long to take some of the replies that it has not taken yet. */
+const TAKING_TIMEOUT_MS = 60_000;
+/** A client has this long to close its side after it has taken everything and ours is closed. */
 const ENDING_TIMEOUT_MS = 1_000;
 /** What a client has sent when the server shuts down is still answered, with errors. */
 const SHUTDOWN_LINGER_MS = 100;
@@ -45,12 +47,12 @@ const DISCARDED = new Uint8Array(65536);
 export interface SessionContext {
   readonly exports: ExportTable;
   readonly log: Log;
-  /** The write ranges that all sessions on a device share, until `ended`. */
+  /** The write ranges that all sessions on a device share, until `released`. */
   rangesFor(chosen: OpenExport): WriteRanges;
-  /**
-   * The session has ended and nothing of it is in flight. `chosen` is what it had open, closed now.
-   */
-  ended(session: Session, chosen: OpenExport | null): void;
+  /** Nothing of the session's is in flight on `chosen` any more; it is closed now. */
+  released(chosen: OpenExport): void;
+  /** The session has ended. */
+  ended(session: Session): void;
 }
 
 export class Session implements ByteSink, OptionConsumer, TransmissionOwner {
@@ -69,6 +71,7 @@ export class Session implements ByteSink, OptionConsumer, TransmissionOwner {
   /** The client's bytes are left where they are until it has less in use. */
   #paused = false;
   #flushScheduled = false;
+  #turnScheduled = false;
   /** The client wants to, or has to, go: nothing more is read from it. */
   #disconnecting = false;
   #shuttingDown = false;
@@ -77,6 +80,11 @@ export class Session implements ByteSink, OptionConsumer, TransmissionOwner {
   readonly #flush = (): void => {
     this.#flushScheduled = false;
     this.#replies?.flush();
+  };
+  readonly #turn = (): void => {
+    this.#turnScheduled = false;
+    this.#transmission?.beginTurn();
+    this.#continue();
   };
 
   constructor(accepted: Duplex, context: SessionContext) {
@@ -194,11 +202,16 @@ export class Session implements ByteSink, OptionConsumer, TransmissionOwner {
   /** Reads as many requests as may be in flight, then sends what they have answered. */
   #readRequests(): void {
     const transmission = this.#transmission as Transmission;
+    transmission.beginTurn();
     this.#reading = true;
     if (!this.#disconnecting) (this.#requests as RequestReader).read();
     this.#reading = false;
     (this.#replies as ReplyBuffer).flush();
-    this.#paused = transmission.isFull && !this.#disconnecting;
+    this.#paused = (transmission.isFull || transmission.isTired) && !this.#disconnecting;
+    if (transmission.isTired && !this.#turnScheduled) {
+      this.#turnScheduled = true;
+      setImmediate(this.#turn);
+    }
     this.#endIfDone();
   }
 
@@ -272,14 +285,30 @@ export class Session implements ByteSink, OptionConsumer, TransmissionOwner {
   /** Everything is answered: says so by closing our side, and waits for the client to. */
   #end(): void {
     this.#state = State.ENDING;
-    clearTimeout(this.#timer);
-    this.#timer = setTimeout(() => this.#socket.destroy(), ENDING_TIMEOUT_MS);
+    this.#release();
     this.#replies?.flush();
-    this.#socket.end();
+    this.#socket.end(() => this.#destroyAfter(ENDING_TIMEOUT_MS));
+    this.#destroyUnlessTaken();
     if (this.#paused) {
       this.#paused = false;
       this.#receiver.resume();
     }
+  }
+
+  #destroyAfter(milliseconds: number): void {
+    clearTimeout(this.#timer);
+    if (this.#state === State.CLOSED) return;
+    this.#timer = setTimeout(() => this.#socket.destroy(), milliseconds);
+  }
+
+  /** Destroys the socket when the client has taken nothing for long, though there is something. */
+  #destroyUnlessTaken(): void {
+    const { writableLength } = this.#socket;
+    clearTimeout(this.#timer);
+    this.#timer = setTimeout(() => {
+      if (this.#socket.writableLength < writableLength) this.#destroyUnlessTaken();
+      else this.#socket.destroy();
+    }, TAKING_TIMEOUT_MS);
   }
 
   #closed(): void {
@@ -292,7 +321,16 @@ export class Session implements ByteSink, OptionConsumer, TransmissionOwner {
   #finish(): void {
     if (this.#ended) return;
     this.#ended = true;
-    this.#export?.close();
-    this.#context.ended(this, this.#export);
+    this.#release();
+    this.#context.ended(this);
+  }
+
+  /** Closes the export: nothing is in flight, and nothing more will be. */
+  #release(): void {
+    const chosen = this.#export;
+    if (chosen === null) return;
+    this.#export = null;
+    chosen.close();
+    this.#context.released(chosen);
   }
 }

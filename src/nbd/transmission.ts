@@ -19,6 +19,7 @@ import {
   IN_FLIGHT_REQUESTS_MAX,
   PAYLOAD_BYTES_MAX,
   ReplyForm,
+  UNSENT_PIECES_MAX,
   wireError,
 } from './protocol.ts';
 import type { ReplyWriter } from './reply-writer.ts';
@@ -47,6 +48,9 @@ const flagsAllowed: readonly number[] = (() => {
   return allowed;
 })();
 
+/** Extents looked at in one turn of the event loop, by block status; then others have theirs. */
+const EXTENTS_PER_TURN_MAX = 16384;
+
 /** What a transmission needs of its session. */
 export interface TransmissionOwner {
   /** Replies are queued: flush them soon. */
@@ -69,6 +73,7 @@ export class Transmission implements RequestConsumer, CommandContext {
   readonly #extended: boolean;
   #free: Request | null = null;
   #nrInFlight = 0;
+  #nrExtentsThisTurn = 0;
   #shuttingDown = false;
   #isClientGone = false;
 
@@ -95,13 +100,33 @@ export class Transmission implements RequestConsumer, CommandContext {
   /** So much is in flight, or unread by the client, that no more should be read from it. */
   get isFull(): boolean {
     return (
-      this.#nrInFlight >= IN_FLIGHT_REQUESTS_MAX || this.#pool.bytesInUse >= IN_FLIGHT_BYTES_MAX
+      this.#nrInFlight >= IN_FLIGHT_REQUESTS_MAX ||
+      this.#pool.bytesInUse >= IN_FLIGHT_BYTES_MAX ||
+      this.#replies.nrUnsent >= UNSENT_PIECES_MAX
     );
   }
 
   /** After it was full, so little is in flight that reading should go on. */
   get hasRoom(): boolean {
-    return this.#nrInFlight <= IN_FLIGHT_REQUESTS_FEW && !this.isFull;
+    return this.#nrInFlight <= IN_FLIGHT_REQUESTS_FEW && this.#mayGoOn;
+  }
+
+  /** So much work has been done at once that other connections should have their turn. */
+  get isTired(): boolean {
+    return this.#nrExtentsThisTurn >= EXTENTS_PER_TURN_MAX;
+  }
+
+  /** A turn of the event loop begins. */
+  beginTurn(): void {
+    this.#nrExtentsThisTurn = 0;
+  }
+
+  lookedAt(nrExtents: number): void {
+    this.#nrExtentsThisTurn += nrExtents;
+  }
+
+  get #mayGoOn(): boolean {
+    return !this.isFull && !this.isTired;
   }
 
   get isClientGone(): boolean {
@@ -143,13 +168,13 @@ export class Transmission implements RequestConsumer, CommandContext {
     const error = this.#refusal(request);
     if (error !== 0) this.finish(request, error);
     else this.#dispatch(request);
-    return !this.isFull;
+    return this.#mayGoOn;
   }
 
   refuseRequest(request: Request): boolean {
     this.#nrInFlight++;
     this.finish(request, errno.EINVAL);
-    return !this.isFull;
+    return this.#mayGoOn;
   }
 
   breakOff(reason: string): void {

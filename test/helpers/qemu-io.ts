@@ -3,8 +3,15 @@
  * do something between two of them, or kill it.
  */
 import { spawn, type ChildProcess } from 'node:child_process';
+import { after } from 'node:test';
 
 const PROMPT = 'qemu-io> ';
+
+/** What a test that fails leaves behind. */
+const alive = new Set<ChildProcess>();
+after(() => {
+  for (const child of alive) child.kill('SIGKILL');
+});
 
 export class QemuIo {
   readonly #child: ChildProcess;
@@ -18,6 +25,7 @@ export class QemuIo {
     this.#child = spawn('qemu-io', ['-f', 'raw', ...args, uri], {
       stdio: ['pipe', 'pipe', 'pipe'],
     });
+    alive.add(this.#child);
     const hear = (text: string): void => {
       this.#said += text;
       this.#heard();
@@ -27,6 +35,7 @@ export class QemuIo {
     this.#child.stdin?.on('error', () => undefined);
     this.#ended = new Promise((resolve) => {
       this.#child.on('close', () => {
+        alive.delete(this.#child);
         this.#hasEnded = true;
         this.#heard();
         resolve();

@@ -84,6 +84,38 @@ for (const byStream of [false, true]) {
     });
   });
 
+  test(`a client that takes its time with its last answers gets them all, over ${over}`, async () => {
+    // The connection was cut a second after the last request had ended, whatever was still unread.
+    await held(async ({ server, exports, device }) => {
+      device.holding = false;
+      const client = await server.open('disk', { byStream });
+      await client.writeAt(0, Buffer.alloc(16 * MIB, 7));
+      client.socket.pause();
+      const reads = [0, 1].map(() => client.command(Cmd.READ, { length: 16 * MIB }));
+      client.send(client.encode(Cmd.DISC, {}, 0n));
+      await new Promise((resolve) => setTimeout(resolve, 1500));
+      assert.equal(exports.nrOpen, 0, 'nothing is in flight any more');
+      client.socket.resume();
+      for (const { error, data } of await Promise.all(reads)) {
+        assert.equal(error, 0);
+        assert.ok(data.every((byte) => byte === 7));
+      }
+      await client.closed;
+      client.destroy();
+    });
+  });
+
+  test(`the export is closed at the goodbye, before the connection is, over ${over}`, async () => {
+    await held(async ({ server, exports }) => {
+      const client = await server.open('disk', { byStream });
+      client.send(client.encode(Cmd.DISC, {}, 0n));
+      await client.closed;
+      assert.equal(exports.nrOpen, 0);
+      assert.equal(server.server.nrSessions, 1, 'the client has not closed its side');
+      client.destroy();
+    });
+  });
+
   test(`a client that vanishes leaves its writes to finish, over ${over}`, async () => {
     await held(async ({ server, exports, device, memory }) => {
       const client = await server.open('disk', { byStream });

@@ -121,6 +121,64 @@ for (const way of ways) {
   });
 }
 
+test('a client that takes no reply does not make them pile up one by one', async () => {
+  // Each reply that goes out alone is a write of its own for the socket: some hundred bytes of
+  // memory for sixteen. A client that asks slowly and never reads could have had 64 MiB of those,
+  // which cost the server gigabytes.
+  const device = new HeldDevice(new MemoryDevice('disk', SIZE / 512));
+  device.holding = false;
+  await withDevice(device, async (server) => {
+    const client = await server.open('disk', { byStream: true });
+    client.socket.pause();
+    const nrRequests = 12_000;
+    const replies: Promise<Reply>[] = [];
+    for (let i = 0; i < nrRequests; i++) {
+      replies.push(client.command(Cmd.FLUSH));
+      await new Promise((resolve) => setImmediate(resolve));
+    }
+    // The streams themselves hold some, too.
+    const nrDone = device.log.length;
+    assert.ok(nrDone >= 4096 && nrDone < 8192, `${nrDone} requests were read`);
+    client.socket.resume();
+    assert.ok((await Promise.all(replies)).every(({ error }) => error === 0));
+    assert.equal(device.log.length, nrRequests);
+  });
+});
+
+test('a client that asks for the map of a torn device all the time leaves others their turn', async () => {
+  // A thousand such questions in one read of the socket held up every other client for over a
+  // second.
+  const device = new HeldDevice(new MemoryDevice('disk', SIZE / 512));
+  device.holding = false;
+  let nrVisits = 0;
+  device.blockStatus = (sector, nrSectors, visit): void => {
+    for (let at = sector; at < sector + nrSectors; at++) {
+      nrVisits++;
+      if (!visit(1, at % 2 === 0 ? 0 : 3)) return;
+    }
+  };
+  await withDevice(device, async (server) => {
+    const client = await server.open('disk', { form: 'structured', contexts: true });
+    let visitsMax = 0;
+    let isAsking = true;
+    const turn = (): void => {
+      visitsMax = Math.max(visitsMax, nrVisits);
+      nrVisits = 0;
+      if (isAsking) setImmediate(turn);
+    };
+    turn();
+    const questions = Array.from({ length: 200 }, () =>
+      client.command(Cmd.BLOCK_STATUS, { length: SIZE }),
+    );
+    for (const { error, extents } of await Promise.all(questions)) {
+      assert.equal(error, 0);
+      assert.equal(extents.length, 8192);
+    }
+    isAsking = false;
+    assert.ok(visitsMax <= 2 * 16384, `${visitsMax} extents in one turn`);
+  });
+});
+
 test('a stuck write does not let the memory behind others grow without bound', async () => {
   // Payloads lie where they were received: one that stays keeps all that was received with it.
   const device = new HeldDevice(new MemoryDevice('disk', SIZE / 512));
