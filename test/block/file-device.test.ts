@@ -115,6 +115,19 @@ test('a write that was under way during a flush is covered by the next flush', a
   assert.equal(syncs.nr, 2);
 });
 
+test('nor does a flush cover a write that ends while its fdatasync runs', async (t) => {
+  const device = openFile(t, newFile(t));
+  const syncs = hold(t, 'fdatasync');
+  const first = flushDevice(device);
+  await poolWrite(device);
+  next(syncs).make();
+  await first;
+  const second = flushDevice(device);
+  assert.equal(await isSettled(second), false);
+  next(syncs).make();
+  await second;
+});
+
 /*
  * For the same reason a second flush, of another client, was answered while the first was still
  * under way, and also if that then failed.
@@ -298,6 +311,26 @@ test('a read of cached data takes no thread, where the system can be asked for n
   const reads = count(t, 'read');
   assert.equal(runs(await read(device, 512, 8192)), '8192x11');
   assert.equal(reads.nr, native === null ? 1 : 0);
+});
+
+if (native !== null) {
+  const calls = native;
+  test('where the system cannot be asked so, it is asked once', async (t) => {
+    const device = openFile(t, newFile(t));
+    await fill(device, 0, 4096, 0x11);
+    const { mock } = t.mock.method(calls, 'preadNowait', () => -errno.EOPNOTSUPP);
+    for (let i = 0; i < 3; i++) assert.equal(runs(await read(device, 0, 8192)), '4096x11 4096x00');
+    assert.equal(mock.callCount(), 1);
+  });
+}
+
+test('a long write takes a thread, a page does not', async (t) => {
+  const device = openFile(t, newFile(t));
+  const writes = count(t, 'write');
+  await fill(device, 0, 4096, 0x11);
+  assert.equal(writes.nr, 0);
+  await fill(device, 0, 512 * 1024, 0x22);
+  assert.equal(writes.nr, 1);
 });
 
 test('after a slow write the next ones take a thread, for a while', async (t) => {

@@ -58,8 +58,10 @@ test('a file that another process writes cannot be opened', async (t) => {
   const other = otherProcess(t);
   const devices = new OpenDevices();
   assert.equal(await other.open(file, 'rw'), 'ok');
+  const before = nrOpenFiles();
   assert.equal(await opening(devices, file, 'rw'), 'EBUSY');
   assert.equal(await opening(devices, file, 'ro'), 'EBUSY');
+  assert.equal(nrOpenFiles(), before, 'nothing is left open');
   assert.throws(() => devices.openPath(file, false), {
     errno: 'EBUSY',
     message: `${file} is in use by another process`,
@@ -324,6 +326,19 @@ test(
     }
   },
 );
+
+test('a device that fails to be looked at is neither open nor locked', async (t) => {
+  const file = newFile(scratch(t));
+  const devices = new OpenDevices();
+  const before = nrOpenFiles();
+  const broken = t.mock.method(fs, 'statfsSync', () => {
+    throw Object.assign(new Error('no such call'), { code: 'ENOMEM' });
+  });
+  assert.equal(await opening(devices, file, 'rw'), 'ENOMEM');
+  assert.equal(nrOpenFiles(), before);
+  broken.mock.restore();
+  assert.equal(await opening(devices, file, 'rw'), 'ok');
+});
 
 // --- identities and numbers
 
