@@ -12,6 +12,7 @@ import { DmError } from '../base/error.ts';
 import { errnoOf } from '../base/errno.ts';
 import { lockFile, type FileLock } from '../block/open-devices.ts';
 import { Registry } from '../mapper/registry.ts';
+import { delay } from '../mapper/targets/delay.ts';
 import { errorTarget } from '../mapper/targets/error.ts';
 import { linear } from '../mapper/targets/linear.ts';
 import { striped } from '../mapper/targets/striped.ts';
@@ -54,6 +55,7 @@ export class Daemon {
     this.log = new DaemonLog(options.logLevel ?? 'info');
     this.registry = new Registry({ log: this.log });
     // In the order of the kernel's modules, so that `targets` lists them alike.
+    this.registry.register(delay);
     this.registry.register(errorTarget);
     this.registry.register(linear);
     this.registry.register(striped);
@@ -68,13 +70,12 @@ export class Daemon {
     fs.mkdirSync(this.#state.dir, { recursive: true, mode: 0o700 });
     this.#lock = this.#takeLock();
     try {
-      await this.#listenNbd();
-      this.#api = await this.#listenApi();
       fs.writeFileSync(this.#state.pidFile, `${process.pid}\n`);
+      await this.#listenNbd();
+      // Last: who finds this socket finds everything else.
+      this.#api = await this.#listenApi();
     } catch (error) {
-      await this.#nbd.close();
-      await this.#api?.close();
-      this.#lock.release();
+      await this.#stop();
       throw error;
     }
     this.log.pino.info({ stateDir: this.#state.dir, pid: process.pid }, 'devmapper daemon started');
@@ -155,6 +156,11 @@ export class Daemon {
     return this.#stopped;
   }
 
+  /** Whether it has been told to stop. */
+  get isStopping(): boolean {
+    return this.#stopping !== null;
+  }
+
   /** Finishes what is in flight, suspends, commits and closes everything. */
   stop(): Promise<void> {
     this.#stopping ??= this.#stop().finally(this.#reportStopped);
@@ -162,6 +168,8 @@ export class Daemon {
   }
 
   async #stop(): Promise<void> {
+    // What is in the state directory then is another daemon's.
+    if (this.#lock === null) return;
     await this.#nbd.drain();
     await this.registry.shutDown();
     await this.#nbd.close();
@@ -169,7 +177,8 @@ export class Daemon {
     for (const path of [this.#state.pidFile, this.#state.nbdSocket, this.#state.controlSocket]) {
       fs.rmSync(path, { force: true });
     }
-    this.#lock?.release();
+    this.#lock.release();
+    this.#lock = null;
     this.log.pino.info('devmapper daemon stopped');
   }
 }

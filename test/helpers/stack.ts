@@ -3,6 +3,7 @@
  */
 import { Registry } from '../../src/mapper/registry.ts';
 import { parseTable } from '../../src/mapper/table-grammar.ts';
+import { delay } from '../../src/mapper/targets/delay.ts';
 import { linear } from '../../src/mapper/targets/linear.ts';
 import { errorTarget } from '../../src/mapper/targets/error.ts';
 import { striped } from '../../src/mapper/targets/striped.ts';
@@ -25,6 +26,7 @@ export class Stack {
 
   constructor(clock?: Clock) {
     this.registry = new Registry({ log: this.log, ...(clock && { clock }) });
+    this.registry.register(delay);
     this.registry.register(errorTarget);
     this.registry.register(linear);
     this.registry.register(striped);
