@@ -10,6 +10,9 @@ import { exchange, type Answer } from './http-exchange.ts';
 export type Method = 'GET' | 'POST' | 'PUT' | 'DELETE';
 export type Query = Readonly<Record<string, string | number | boolean | undefined>>;
 
+/** What connecting to the socket of no daemon fails with. */
+const NOBODY = ['ENOENT', 'ENOTDIR', 'ECONNREFUSED'];
+
 export class Client {
   readonly state: StateDir;
 
@@ -54,7 +57,7 @@ export class Client {
     } catch (error) {
       if (error instanceof DaemonError) throw error;
       const { code, message } = error as NodeJS.ErrnoException;
-      if (code === 'ENOENT' || code === 'ECONNREFUSED') return null;
+      if (code !== undefined && NOBODY.includes(code)) return null;
       throw new DaemonError(`cannot speak to the daemon: ${message}`, { cause: error });
     }
   }

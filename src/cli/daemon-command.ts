@@ -19,6 +19,8 @@ Runs the daemon in the foreground, until SIGINT, SIGTERM or 'devmapper stop'.
   -h, --help           show this
 `;
 
+const LOG_LEVELS = ['fatal', 'error', 'warn', 'info', 'debug', 'trace'];
+
 const stateDirOption = { long: 'state-dir', value: true } as const;
 
 /** Parses our own commands' options; null if there is a mistake, which has been printed. */
@@ -62,10 +64,16 @@ export async function daemonCommand(argv: readonly string[]): Promise<number> {
     complain(`devmapper daemon: --tcp: wanted [HOST:]PORT, found '${tcp}'`);
     return 2;
   }
+  const logLevel = get('log-level');
+  if (logLevel !== undefined && !LOG_LEVELS.includes(logLevel)) {
+    const wanted = 'fatal, error, warn, info, debug or trace';
+    complain(`devmapper daemon: --log-level: wanted ${wanted}, found '${logLevel}'`);
+    return 2;
+  }
   const { runDaemon } = await import('../daemon/run.ts');
   return runDaemon({
     stateDir: get('state-dir'),
-    logLevel: get('log-level'),
+    logLevel,
     tcp: address,
     withDefaultPool: parsed.values.has('with-default-pool'),
   });

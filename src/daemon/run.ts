@@ -27,6 +27,11 @@ export async function runDaemon(options: RunOptions): Promise<number> {
     daemon.stopOnSignals();
     if (options.withDefaultPool) await makeDefaultPool(daemon, daemonOptions.state);
   } catch (error) {
+    if (daemon?.isStopping === true) {
+      // Told to while it made the default pool, whose next step then failed.
+      await daemon.stop();
+      return 0;
+    }
     const text = error instanceof DmError ? error.message : ((error as Error).stack ?? '');
     process.stderr.write(`devmapper daemon: ${text}\n`);
     await daemon?.stop();

@@ -23,6 +23,14 @@ export interface DaemonProcessOptions {
   readonly env?: Readonly<Record<string, string>>;
 }
 
+/** Runs `devmapper ARGS`; a daemon that it starts must be stopped by the test. */
+export function devmapper(
+  args: readonly string[],
+  options: { env?: Record<string, string>; cwd?: string; input?: string } = {},
+): Promise<ProgramResult> {
+  return run(process.execPath, [program, ...args], options);
+}
+
 /** Daemons that must not outlive this process. */
 const alive = new Set<ChildProcess>();
 process.on('exit', () => {
@@ -123,8 +131,8 @@ export class DaemonProcess {
   }
 
   /** Stops it as a service manager would (SIGTERM); resolves to its exit code. */
-  async stop(): Promise<number> {
-    this.#child.kill('SIGTERM');
+  async stop(signal: 'SIGTERM' | 'SIGINT' = 'SIGTERM'): Promise<number> {
+    this.#child.kill(signal);
     const late = setTimeout(() => this.#child.kill('SIGKILL'), STOP_TIMEOUT_MS);
     const code = await this.#exited;
     clearTimeout(late);
