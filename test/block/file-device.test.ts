@@ -398,7 +398,7 @@ async function onFileSystem(
       await device.close();
     }
   } finally {
-    if (isMounted) runSync('umount', [dir]);
+    if (isMounted) runSync('umount', ['-l', dir]);
     fs.rmdirSync(dir);
   }
 }
