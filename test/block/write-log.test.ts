@@ -11,15 +11,27 @@ import { LoggedDevice } from '../../src/block/logged-device.ts';
 import { MemoryDevice } from '../../src/block/memory-device.ts';
 import { WriteLogReader } from '../../src/block/write-log-reader.ts';
 import { WriteLog } from '../../src/block/write-log.ts';
+import { blockDeviceSuite } from '../helpers/block-device-suite.ts';
 import { imageOf } from '../helpers/edit-blocks.ts';
 import { FaultyDevice } from '../helpers/faulty-device.ts';
 import { HeldDevice } from '../helpers/held-device.ts';
 import { ProbeDevice, type ProbeLog } from '../helpers/probe-device.ts';
 import { Random, seedOf } from '../helpers/random.ts';
 import { discard, fill, flush, read, runs } from '../helpers/stack.ts';
+import { memorySubject } from '../helpers/subjects.ts';
 import { describeLog, replayEntry } from '../helpers/write-log.ts';
 
 const SECTORS = 1024;
+
+blockDeviceSuite(
+  'logged',
+  async (nrSectors, readOnly) => {
+    const subject = await memorySubject(nrSectors, readOnly);
+    const log = new WriteLog(new MemoryDevice('log', 1 << 20), 512);
+    return { ...subject, device: new LoggedDevice(subject.device, log) };
+  },
+  { discards: true, givesBack: true },
+);
 
 interface Rig {
   readonly memory: MemoryDevice;
