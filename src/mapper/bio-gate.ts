@@ -8,6 +8,7 @@
  */
 import { errno } from '../base/errno.ts';
 import { BioList, type Bio } from '../block/bio.ts';
+import { Waiters } from './waiters.ts';
 
 export class BioGate {
   #isClosed = false;
@@ -15,7 +16,7 @@ export class BioGate {
   #isAbandoned = false;
   #nrInFlight = 0;
   readonly #waiting = new BioList();
-  #drained: (() => void)[] = [];
+  readonly #drained = new Waiters();
 
   get isClosed(): boolean {
     return this.#isClosed;
@@ -40,8 +41,7 @@ export class BioGate {
   /** A bio that was let through is about to end, or to be kept. */
   leave(): void {
     this.#nrInFlight--;
-    if (this.#nrInFlight > 0 || this.#drained.length === 0) return;
-    for (const resolve of this.#drained.splice(0)) resolve();
+    if (this.#nrInFlight === 0 && !this.#drained.isEmpty) this.#drained.wake();
   }
 
   close(): void {
@@ -66,19 +66,6 @@ export class BioGate {
 
   /** Resolves to true when nothing is in flight, to false if `signal` comes first. */
   whenDrained(signal?: AbortSignal): Promise<boolean> {
-    if (this.#nrInFlight === 0) return Promise.resolve(true);
-    if (signal?.aborted === true) return Promise.resolve(false);
-    return new Promise((resolve) => {
-      const onAbort = (): void => {
-        this.#drained = this.#drained.filter((waiter) => waiter !== onDrained);
-        resolve(false);
-      };
-      const onDrained = (): void => {
-        signal?.removeEventListener('abort', onAbort);
-        resolve(true);
-      };
-      this.#drained.push(onDrained);
-      signal?.addEventListener('abort', onAbort, { once: true });
-    });
+    return this.#nrInFlight === 0 ? Promise.resolve(true) : this.#drained.wait(signal);
   }
 }

@@ -20,6 +20,7 @@ import { BioGate } from './bio-gate.ts';
 import { BioSplitter, type BioOwner } from './bio-splitter.ts';
 import { EventCounter } from './event-counter.ts';
 import type { Table } from './table.ts';
+import { Waiters } from './waiters.ts';
 
 const NO_TABLE_LIMITS = plainLimits();
 
@@ -50,7 +51,7 @@ export class MappedDevice implements BlockDevice, BioOwner {
   #hadTable = false;
   #suspended = false;
   #nrInternalSuspends = 0;
-  #internalWaiters: (() => void)[] = [];
+  readonly #internallyResumed = new Waiters();
   #noflush = false;
   #openCount = 0;
   #onLastClose: (() => void) | null = null;
@@ -242,11 +243,11 @@ export class MappedDevice implements BlockDevice, BioOwner {
       if (this.#suspended) return;
       await this.#quiesce(options.noflush === true, options.signal);
       this.#suspended = true;
-    });
+    }, options.signal);
   }
 
-  /** Runs `work` when no other device's target has suspended this one, and keeps it so. */
-  async #betweenInternalSuspends(work: () => Promise<void>): Promise<void> {
+  /** Runs `work` when no other device's target suspends this one; EINTR if `signal` comes first. */
+  async #betweenInternalSuspends(work: () => Promise<void>, signal?: AbortSignal): Promise<void> {
     for (;;) {
       const done = await this.#suspendLock.run(async () => {
         if (this.#nrInternalSuspends > 0) return false;
@@ -255,8 +256,8 @@ export class MappedDevice implements BlockDevice, BioOwner {
       });
       if (done) return;
       // It may be over by now: nothing would wake this one up.
-      if (this.#nrInternalSuspends > 0) {
-        await new Promise<void>((resolve) => this.#internalWaiters.push(resolve));
+      if (this.#nrInternalSuspends > 0 && !(await this.#internallyResumed.wait(signal))) {
+        throw new DmError('EINTR', `${this.dmName}: gave up waiting for an internal resume`);
       }
     }
   }
@@ -295,13 +296,13 @@ export class MappedDevice implements BlockDevice, BioOwner {
       this.#splitter = new BioSplitter(fresh, this);
     }
     try {
-      if (this.#suspended) await this.#resumeLive();
+      if (this.#suspended) await this.#resumeLive(options.signal);
     } finally {
       if (fresh !== null) await old?.destroy();
     }
   }
 
-  async #resumeLive(): Promise<void> {
+  async #resumeLive(signal?: AbortSignal): Promise<void> {
     await this.#betweenInternalSuspends(async () => {
       const table = this.#live;
       if (table === null) throw new DmError('EINVAL', `${this.dmName} has no table`);
@@ -310,7 +311,7 @@ export class MappedDevice implements BlockDevice, BioOwner {
       this.#suspended = false;
       this.#noflush = false;
       this.#openGate();
-    });
+    }, signal);
   }
 
   async #preresume(table: Table): Promise<void> {
@@ -367,7 +368,7 @@ export class MappedDevice implements BlockDevice, BioOwner {
       this.#noflush = false;
       this.#openGate();
     }
-    for (const resolve of this.#internalWaiters.splice(0)) resolve();
+    this.#internallyResumed.wake();
   }
 
   /** I/O that waits for a resume ends with EIO: for a daemon that stops. */

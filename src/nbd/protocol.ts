@@ -231,5 +231,5 @@ export const OPTION_REPLY_BYTES_MAX = 1024 * 1024;
 /** Requests and memory that one connection may have in use; beyond, its socket is not read. */
 export const IN_FLIGHT_REQUESTS_MAX = 512;
 export const IN_FLIGHT_BYTES_MAX = 64 * 1024 * 1024;
-/** Pieces of memory that hold replies a connection has not taken; small ones cost more than bytes. */
+/** Pieces of replies that one connection has not taken: small ones cost more than their bytes. */
 export const UNSENT_PIECES_MAX = 4096;

@@ -414,6 +414,30 @@ test('an internal suspend keeps I/O back, and does not show', async () => {
   assert.deepEqual(probe.take(), ['a resume', 'a map write 8+8']);
 });
 
+test('a suspend or a resume that waits for the end of an internal suspend can be given up', async () => {
+  // It may last: who waited for its end could not be stopped, and neither could the daemon.
+  const { stack, device } = await world();
+  const giveUp = async (wait: (signal: AbortSignal) => Promise<void>): Promise<void> => {
+    const given = new AbortController();
+    const waiting = wait(given.signal);
+    assert.equal(await isPending(waiting), true);
+    given.abort();
+    await assert.rejects(waiting, { errno: 'EINTR' });
+    await assert.rejects(wait(given.signal), { errno: 'EINTR' });
+  };
+  await device.internalSuspend();
+  await giveUp((signal) => stack.registry.suspend(device, { signal }));
+  assert.equal(device.isSuspended, false);
+  device.internalResume();
+  await stack.suspend('t');
+  await device.internalSuspend();
+  await giveUp((signal) => stack.registry.resume(device, { signal }));
+  assert.equal(device.isSuspended, true);
+  device.internalResume();
+  await stack.resume('t');
+  assert.equal(device.isSuspended, false);
+});
+
 test('internal suspends count', async () => {
   const { probe, device } = await world('0 64 probe a');
   await device.internalSuspend();

@@ -107,7 +107,7 @@ served.test('fio verifies through suspends and resumes, snapshots included', asy
     ...['--name=job', '--ioengine=nbd', `--uri=${uri}`, '--rw=randwrite', '--size=8m'],
     ...['--bsrange=1k-64k', '--iodepth=8', '--verify=crc32c', '--loops=3', '--numjobs=2'],
     '--offset_increment=8m',
-    '--allow_file_create=0',
+    '--verify_state_save=0',
   ]).finally(() => (isRunning = false));
   let nrSnapshots = 0;
   while (isRunning) {
@@ -184,6 +184,24 @@ served.test(
 );
 
 served.test(
+  'a forced removal of everything leaves what clients have open, as errors',
+  async (pool) => {
+    // The pool goes before the volume that stands on it: its clients must neither wait for ever nor
+    // keep the daemon from stopping.
+    const io = await QemuIo.open(await pool.volume('v', 0, BYTES));
+    await pool.volume('unused', 1, BYTES);
+    await io.must('write -P 1 0 1m');
+    const refused = await pool.daemon.tryDmsetup('remove_all', '--force');
+    assert.equal(refused.stderr, 'Unable to remove 1 device(s).\nCommand failed.\n');
+    assert.equal(await pool.daemon.dmsetup('table'), 'v: 0 32768 error \n');
+    for (const command of ['read 0 4k', 'write 0 4k']) {
+      assert.match(await io.command(command), /failed: Input\/output error/, command);
+    }
+    await io.quit();
+  },
+);
+
+served.test(
   'a renamed device keeps its clients, and has new ones by the new name',
   async (pool) => {
     const uri = await pool.volume('old', 0, BYTES);
@@ -244,7 +262,7 @@ served.test('a client that does I/O all along does not notice reloads', async (p
   const fio = must('fio', [
     ...['--name=job', '--ioengine=nbd', `--uri=${uri}`, '--rw=randwrite', '--size=16m'],
     ...['--bsrange=1k-64k', '--iodepth=8', '--verify=crc32c', '--loops=3'],
-    '--allow_file_create=0',
+    '--verify_state_save=0',
   ]).finally(() => (isRunning = false));
   for (let i = 0; isRunning; i++) {
     await pool.load('v', pool.table(0, BYTES + (i % 7) * MIB));

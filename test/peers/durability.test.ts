@@ -128,7 +128,7 @@ served.test('fio with fsync and a crash in between: what was synced verifies', a
       `--size=${8 * MIB}`,
       '--verify=crc32c',
       '--randseed=7',
-      '--allow_file_create=0',
+      '--verify_state_save=0',
       ...args,
     ]);
   assert.equal(uri, pool.daemon.uri('v'));

@@ -11,7 +11,7 @@ const served = servedTests(['fio', 'qemu-io']);
 const SEED = seedOf(1);
 
 /** Options that all jobs share. */
-const BASE = ['--ioengine=nbd', '--allow_file_create=0', '--output-format=json'];
+const BASE = ['--ioengine=nbd', '--verify_state_save=0', '--output-format=json'];
 
 interface Job {
   readonly jobname: string;

@@ -1,6 +1,6 @@
 /**
- * libnbd's nbdcopy, both ways. What a copy leaves behind is read from the pool's files with Debian's
- * thin_dump; where the source has holes, nothing may be provisioned.
+ * libnbd's nbdcopy, both ways. What a copy leaves behind is read from the pool's files, with
+ * Debian's thin_dump; where the source has holes, nothing may be provisioned.
  */
 import assert from 'node:assert/strict';
 import fs from 'node:fs';

@@ -1,6 +1,6 @@
 /**
- * Several real clients of one volume at once: what one writes the others see, and one that is killed
- * takes nothing with it.
+ * Several real clients of one volume at once: what one writes the others see, and one that is
+ * killed takes nothing with it.
  */
 import assert from 'node:assert/strict';
 import { spawn, type ChildProcess } from 'node:child_process';
@@ -88,7 +88,7 @@ served.test(
     const fio = (uri: string, ...more: string[]): Promise<string> =>
       must('fio', [
         ...['--name=job', '--ioengine=nbd', `--uri=${uri}`, '--rw=randwrite', '--verify=crc32c'],
-        ...['--bsrange=1k-100k', '--iodepth=8', '--allow_file_create=0', '--size=8m', ...more],
+        ...['--bsrange=1k-100k', '--iodepth=8', '--verify_state_save=0', '--size=8m', ...more],
       ]);
     await Promise.all([
       fio(origin),

@@ -95,8 +95,7 @@ export class Pool {
     this.sectorsPerBlock = this.metadata.dataBlockSize;
     this.worker = new Worker(this);
     const { device: dataDevice } = options.dataDevice;
-    // The order that keeps a mapping from being durable before the data that it points to. The
-    // device is that of the table now bound: what an older table opened is closed with it.
+    // Data is durable before mappings point to it. What an older table opened is closed with it.
     this.metadata.setPreCommit(() => flushDevice(this.#table?.dataDevice ?? dataDevice));
   }
 
@@ -160,8 +159,12 @@ export class Pool {
     this.setMode(newMode);
   }
 
+  /** The table and its disks go. If no other is bound instead, thin devices that are left fail. */
   unbind(table: BoundTable): void {
-    if (this.#table === table) this.#table = null;
+    if (this.#table !== table) return;
+    this.#table = null;
+    if (this.nrUsers > 1) this.setMode(PoolMode.FAIL);
+    this.resumeThins();
   }
 
   setMode(wanted: PoolMode): void {

@@ -2,6 +2,7 @@
  * Looking at a thin device without bios: synchronous reads, for metadata that lies on one, and
  * which parts are mapped, for block-status queries. Sectors are relative to the target's begin.
  */
+import { errno } from '../../base/errno.ts';
 import { codeOf } from '../../base/error.ts';
 import { SECTOR_SIZE } from '../../base/numbers.ts';
 import { ExtentFlag, type ExtentVisitor } from '../../block/device.ts';
@@ -11,7 +12,7 @@ import type { ThinTarget } from './thin-target.ts';
 
 const found$ = makeMapping();
 
-/** As BlockDevice.readSync. */
+/** As BlockDevice.readSync. Nothing is known any more of what a failed pool has. */
 export function readThinSync(
   thin: ThinTarget,
   sector: number,
@@ -19,7 +20,8 @@ export function readThinSync(
   data: Uint8Array,
   offset: number,
 ): number {
-  const { sectorsPerBlock } = thin.pool;
+  const { sectorsPerBlock, hasFailed } = thin.pool;
+  if (hasFailed) return errno.EIO;
   for (let done = 0; done < nrSectors;) {
     const at = sector + done;
     const n = Math.min(nrSectors - done, sectorsPerBlock - (at % sectorsPerBlock));
@@ -60,7 +62,8 @@ export function thinBlockStatus(
   nrSectors: number,
   visit: ExtentVisitor,
 ): boolean {
-  const { metadata, sectorsPerBlock } = thin.pool;
+  const { metadata, sectorsPerBlock, hasFailed } = thin.pool;
+  if (hasFailed) return visit(nrSectors, 0);
   const end = sector + nrSectors;
   const endBlock = Math.ceil(end / sectorsPerBlock);
   let at = sector;
