@@ -19,6 +19,7 @@ const mayImport: Record<string, readonly string[]> = {
   'thin/tools': ['base', 'block', 'persistent-data', 'thin/metadata'],
   'cache/metadata': ['base', 'block', 'persistent-data'],
   'cache/policy': ['base'],
+  'cache/target': ['base', 'block', 'persistent-data', 'mapper', 'cache/metadata', 'cache/policy'],
   'cache/tools': ['base', 'block', 'persistent-data', 'cache/metadata'],
   nbd: ['base', 'block'],
   daemon: ['base', 'block', 'mapper', 'thin/target', 'nbd'],

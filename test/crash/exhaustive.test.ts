@@ -72,8 +72,7 @@ async function firstLife(random: Random): Promise<Remains> {
     })(),
   );
   const cuts = new Cuts(life, random);
-  const { metadata, data, found } = await cuts.cut(life.storage.nrEvents, 'none', 'the first life');
-  return life.remains(found, metadata, data);
+  return life.remains(await cuts.cut(life.storage.nrEvents, 'none', 'the first life'));
 }
 
 async function trySequence(

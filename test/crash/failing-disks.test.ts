@@ -111,8 +111,7 @@ async function prepare(random: Random): Promise<Remains> {
     })(),
   );
   const cuts = new Cuts(life, random);
-  const { metadata, data, found } = await cuts.cut(life.storage.nrEvents, 'none', 'preparation');
-  return life.remains(found, metadata, data);
+  return life.remains(await cuts.cut(life.storage.nrEvents, 'none', 'preparation'));
 }
 
 /** Where a fault is planted. */

@@ -18,6 +18,7 @@ import { SimulatedStorage, type SimulatedDisk } from '../../src/block/simulated-
 import { SparseBytes } from '../../src/block/sparse-bytes.ts';
 import { makeMapping } from '../../src/thin/metadata/thin-device.ts';
 import { Stack } from '../helpers/stack.ts';
+import type { Image, Mortal } from './cuts.ts';
 import { NEVER, stampOf, stampSectors, UNMAPPED, VolumeHistory } from './history.ts';
 import { BLOCK_SECTORS, nameOf, World, type Found } from './world.ts';
 
@@ -67,7 +68,7 @@ export interface Range {
   readonly end: number;
 }
 
-export class Life {
+export class Life implements Mortal<Found> {
   readonly clock = new SimulatedClock();
   readonly storage: SimulatedStorage;
   readonly metadata: SimulatedDisk;
@@ -101,6 +102,16 @@ export class Life {
       const history = new VolumeHistory(id, { submit: -1, end: -1 }, content, underOf(id));
       this.world.volumes.push(history);
     }
+  }
+
+  /** In the order in which `verify` and `remains` take their images. */
+  get disks(): SimulatedDisk[] {
+    return [this.metadata, this.data];
+  }
+
+  verify(event: number, [metadata, data]: readonly BlockDevice[]): Promise<Found> {
+    assert.ok(metadata !== undefined && data !== undefined);
+    return this.world.verify(event, metadata, data);
   }
 
   /** Makes the devices, and the pool and its volumes active. */
@@ -157,7 +168,7 @@ export class Life {
   }
 
   /** What is left if the power is cut as `found` says, having looked at the images. */
-  remains(found: Found, metadata: SparseBytes, data: SparseBytes): Remains {
+  remains({ found, contents: [metadata, data] }: Image<Found>): Remains {
     const { dataBlocks, metadataBlocks, lastStamp } = this;
     return { metadata, data, dataBlocks, metadataBlocks, found, lastStamp };
   }

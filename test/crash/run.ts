@@ -4,12 +4,13 @@
  * one of the images.
  */
 import { Random } from '../../src/base/random.ts';
-import { imageDevice, LOSSES } from '../../src/block/crash-images.ts';
+import { LOSSES } from '../../src/block/crash-images.ts';
 import type { BlockDevice } from '../../src/block/device.ts';
 import { checkPool } from '../../src/thin/tools/check.ts';
 import { CutError, Cuts, type Image } from './cuts.ts';
 import { Life, NOTHING, type Remains } from './life.ts';
 import { Workload } from './workload.ts';
+import type { Found } from './world.ts';
 
 export interface RunOptions {
   readonly seed: number;
@@ -51,11 +52,11 @@ export async function run(options: RunOptions): Promise<number> {
       throw new CutError(`${what}: ${stack}\n${life.diary.join('\n')}`);
     }
     const cuts = new Cuts(life, random.fork());
-    const { metadata, data, found } = await cutEverywhere(life, cuts, random.fork(), what, options);
+    const image = await cutEverywhere(life, cuts, random.fork(), what, options);
     nrCuts += cuts.nr;
     // What the user of a pool that ran out of metadata does: a clean pool only needs the flag gone.
-    await checkPool(imageDevice(life.metadata, metadata), { clearNeedsCheck: true });
-    remains = life.remains(found, metadata, data);
+    await checkPool(image.devices[0] as BlockDevice, { clearNeedsCheck: true });
+    remains = life.remains(image);
     options.onLife?.(life, cuts.nr);
   }
   return nrCuts;
@@ -74,22 +75,22 @@ async function live(life: Life, random: Random, nrSteps: number): Promise<void> 
 /** Tries the cuts; returns one of the images, to go on with. */
 async function cutEverywhere(
   life: Life,
-  cuts: Cuts,
+  cuts: Cuts<Found>,
   random: Random,
   what: string,
   { cutsPerEvent = 1, onImage }: RunOptions,
-): Promise<Image> {
+): Promise<Image<Found>> {
   const { nrEvents } = life.storage;
   // Before the first life has formatted the pool there is nothing to look at.
   const first = Math.max(1, life.formatted);
   const chosen = random.between(first, nrEvents);
-  let result: Image | null = null;
+  let result: Image<Found> | null = null;
   for (let event = first; event <= nrEvents; event++) {
     for (let i = 0; i < cutsPerEvent; i++) {
       const image = await cuts.cut(event, random.pick(LOSSES), what);
-      onImage?.(image.metadataDevice);
+      onImage?.(image.devices[0] as BlockDevice);
       if (event >= chosen) result ??= image;
     }
   }
-  return result as Image;
+  return result as Image<Found>;
 }

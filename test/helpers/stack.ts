@@ -8,6 +8,7 @@ import { linear } from '../../src/mapper/targets/linear.ts';
 import { errorTarget } from '../../src/mapper/targets/error.ts';
 import { striped } from '../../src/mapper/targets/striped.ts';
 import { zero } from '../../src/mapper/targets/zero.ts';
+import { registerCache } from '../../src/cache/target/index.ts';
 import { registerThin } from '../../src/thin/target/index.ts';
 import { MemoryLog } from '../../src/base/log.ts';
 import { BioFlag, BioOp } from '../../src/block/bio.ts';
@@ -24,7 +25,7 @@ export class Stack {
   readonly pools: ReturnType<typeof registerThin>;
   #nextMinor = 0;
 
-  constructor(clock?: Clock) {
+  constructor(clock?: Clock, options: { kernelQuirks?: boolean } = {}) {
     this.registry = new Registry({ log: this.log, ...(clock && { clock }) });
     this.registry.register(delay);
     this.registry.register(errorTarget);
@@ -32,6 +33,7 @@ export class Stack {
     this.registry.register(striped);
     this.registry.register(zero);
     this.pools = registerThin(this.registry);
+    registerCache(this.registry, { kernelQuirks: options.kernelQuirks ?? false });
   }
 
   /**
