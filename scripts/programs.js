@@ -23,6 +23,10 @@ const packages = {
   e2fsck: 'e2fsprogs',
   debugfs: 'e2fsprogs',
   gcc: 'gcc',
+  'nbd-client': 'nbd-client',
+  'qemu-system-x86_64': 'qemu-system-x86',
+  busybox: 'busybox-static',
+  cpio: 'cpio',
   flock: 'util-linux',
 };
 

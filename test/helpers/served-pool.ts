@@ -286,9 +286,10 @@ export interface ServedTests {
 /** Tests that need `programs`, around one daemon. */
 export function servedTests(
   programs: readonly string[],
-  options: DaemonProcessOptions = {},
+  options: DaemonProcessOptions & { readonly skip?: string | false } = {},
 ): ServedTests {
-  const skip = skipWithout('thin_check', 'thin_dump', 'thin_restore', ...programs);
+  const skip =
+    skipWithout('thin_check', 'thin_dump', 'thin_restore', ...programs) || (options.skip ?? false);
   const { dir, remove } = scratchDir();
   let host: Host | null = null;
   before(async () => {
