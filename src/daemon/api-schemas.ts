@@ -26,14 +26,20 @@ function query(properties: Record<string, unknown> = {}): object {
   return object({ by, ...properties });
 }
 
-const dependency = object({
+/** Of an answer: every property is there unless it is said to be optional. */
+function record(properties: Record<string, unknown>, optional: string[] = []): object {
+  const required = Object.keys(properties).filter((name) => !optional.includes(name));
+  return object(properties, required);
+}
+
+const dependency = record({
   major: integer,
   minor: integer,
   name: { type: ['string', 'null'] },
   blkdevname: string,
 });
 
-const device = object({
+const device = record({
   name: string,
   uuid: string,
   major: integer,
@@ -53,18 +59,21 @@ const device = object({
   deps: { type: 'array', items: dependency },
 });
 
-const lines = object({ device, lines: { type: 'array', items: string } });
+const lines = record({ device, lines: { type: 'array', items: string } });
 
-const failure = object({
-  op: string,
-  errno: { ...string, description: 'Errno name, or FORMAT' },
-  text: string,
-  message: string,
-  reason: string,
-  number: string,
-  line: integer,
-  log: { type: 'array', items: string, description: "The kernel's lines about it" },
-});
+const failure = record(
+  {
+    op: string,
+    errno: { ...string, description: 'Errno name, or FORMAT' },
+    text: string,
+    message: string,
+    reason: string,
+    number: string,
+    line: integer,
+    log: { type: 'array', items: string, description: "The kernel's lines about it" },
+  },
+  ['reason', 'number', 'line'],
+);
 
 function answer(body: object | null, code = 200): object {
   const good = body ?? { type: 'null', description: 'No content' };
@@ -98,7 +107,7 @@ export const schemas = {
   version: {
     summary: 'Versions, process id and NBD socket',
     response: answer(
-      object({
+      record({
         library: string,
         driver: string,
         devmapper: string,
@@ -111,7 +120,7 @@ export const schemas = {
     summary: 'Target types and their versions',
     response: answer({
       type: 'array',
-      items: object({ name: string, version: { type: 'array', items: integer } }),
+      items: record({ name: string, version: { type: 'array', items: integer } }),
     }),
   },
   stop: { summary: 'Shut the daemon down cleanly', response: answer(null, 204) },
@@ -143,7 +152,7 @@ export const schemas = {
     summary: 'The NBD URI of a device',
     params,
     querystring: query(),
-    response: answer(object({ uri: string })),
+    response: answer(record({ uri: string })),
   },
   create: {
     summary: 'Make a device; with a table, load and resume it',
@@ -164,13 +173,13 @@ export const schemas = {
   removeAll: {
     summary: 'Remove all devices that are not in use',
     querystring: object({ force: boolean, deferred: boolean }),
-    response: answer(object({ kept: integer })),
+    response: answer(record({ kept: integer })),
   },
   remove: {
     summary: 'Remove a device',
     params,
     querystring: query({ force: boolean, deferred: boolean }),
-    response: answer(object({ removed: boolean })),
+    response: answer(record({ removed: boolean })),
   },
   rename: {
     summary: 'Change the name, or give a uuid',
@@ -184,7 +193,7 @@ export const schemas = {
     params,
     querystring: query(),
     body: object({ sector: { type: 'integer', minimum: 0 }, message }, ['sector', 'message']),
-    response: answer(object({ answer: string })),
+    response: answer(record({ answer: string })),
   },
   wait: {
     summary: 'Answer when the event number differs from `event`',

@@ -10,7 +10,7 @@ import { Ajv } from 'ajv';
 import fastify, { type FastifyInstance } from 'fastify';
 import { strerror } from '../base/errno.ts';
 import type { Registry } from '../mapper/registry.ts';
-import { TABLE_TEXT_MAX } from '../mapper/table-grammar.ts';
+import type { PoolTable } from '../thin/target/pool-table.ts';
 import { registerDevices } from './api-devices.ts';
 import { registerListings } from './api-listings.ts';
 import { schemas as s } from './api-schemas.ts';
@@ -21,6 +21,12 @@ import { OperationError, Operations } from './operations.ts';
 import { packageVersion } from './version.ts';
 
 /** What the API needs of the daemon. */
+/**
+ * Larger requests end the connection. Well above what any operation takes, so that what is only too
+ * large for one is told so.
+ */
+const BODY_BYTES_MAX = 16 * 1024 * 1024;
+
 export interface ApiContext {
   readonly registry: Registry;
   readonly log: DaemonLog;
@@ -40,12 +46,16 @@ export async function makeApi(context: ApiContext): Promise<FastifyInstance> {
 const jsonValidator = new Ajv({ allowUnionTypes: true });
 const textValidator = new Ajv({ allowUnionTypes: true, coerceTypes: true });
 
-    bodyLimit: 2 * TABLE_TEXT_MAX,
+/** Makes the API server; the caller listens with it. */
+export async function makeApi(context: ApiContext): Promise<FastifyInstance> {
+  const app = fastify({
+    bodyLimit: BODY_BYTES_MAX,
     // The unix socket is the daemon's own; a `wait` may last for ever.
     requestTimeout: 0,
     connectionTimeout: 0,
     forceCloseConnections: true,
     routerOptions: { maxParamLength: 1024 },
+  app.removeContentTypeParser('text/plain');
   });
   app.setValidatorCompiler(({ schema, httpPart }) => {
     return (httpPart === 'body' ? jsonValidator : textValidator).compile(schema);

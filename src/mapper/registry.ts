@@ -357,16 +357,15 @@ function raiseEvent(device: MappedDevice): void {
 }
 
 function checkName(name: string): void {
-  if (name === '' || name.includes('/') || Buffer.byteLength(name) > NAME_BYTES_MAX) {
-    throw new DmError(
-      'EINVAL',
-      `wanted a name of 1 to ${NAME_BYTES_MAX} bytes without /: '${name}'`,
-    );
+  if (name === '' || /[/\0]/.test(name) || Buffer.byteLength(name) > NAME_BYTES_MAX) {
+    const wanted = `a name of 1 to ${NAME_BYTES_MAX} bytes, none of them / or 0`;
+    throw new DmError('EINVAL', `wanted ${wanted}, found '${name}'`);
   }
 }
 
 function checkUuid(uuid: string): void {
-  if (Buffer.byteLength(uuid) > UUID_BYTES_MAX) {
-    throw new DmError('EINVAL', `wanted a uuid of at most ${UUID_BYTES_MAX} bytes`);
+  if (uuid.includes('\0') || Buffer.byteLength(uuid) > UUID_BYTES_MAX) {
+    const wanted = `a uuid of at most ${UUID_BYTES_MAX} bytes, none of them 0`;
+    throw new DmError('EINVAL', `wanted ${wanted}, found '${uuid}'`);
   }
 }

@@ -38,6 +38,10 @@ const U64_MAX = 2n ** 64n - 1n;
  * TableFormatError.
  */
 export function parseTable(text: string): TableLine[] {
+  if (text.length > TABLE_TEXT_MAX) {
+    const wanted = `wanted at most ${TABLE_TEXT_MAX} bytes of table text`;
+    throw new TableFormatError(`${wanted}, found ${text.length}`);
+  }
   const lines: TableLine[] = [];
   for (const [index, line] of text.split('\n').entries()) {
     if (/^\s*(#|$)/.test(line)) continue;
