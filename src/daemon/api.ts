@@ -10,7 +10,6 @@ import { Ajv } from 'ajv';
 import fastify, { type FastifyInstance } from 'fastify';
 import { strerror } from '../base/errno.ts';
 import type { Registry } from '../mapper/registry.ts';
-import type { PoolTable } from '../thin/target/pool-table.ts';
 import { registerDevices } from './api-devices.ts';
 import { registerListings } from './api-listings.ts';
 import { schemas as s } from './api-schemas.ts';
@@ -20,13 +19,13 @@ import type { DaemonLog } from './daemon-log.ts';
 import { OperationError, Operations } from './operations.ts';
 import { packageVersion } from './version.ts';
 
-/** What the API needs of the daemon. */
 /**
  * Larger requests end the connection. Well above what any operation takes, so that what is only too
  * large for one is told so.
  */
 const BODY_BYTES_MAX = 16 * 1024 * 1024;
 
+/** What the API needs of the daemon. */
 export interface ApiContext {
   readonly registry: Registry;
   readonly log: DaemonLog;
@@ -36,9 +35,6 @@ export interface ApiContext {
   stopSoon(): void;
 }
 
-/** Makes the API server; the caller listens with it. */
-export async function makeApi(context: ApiContext): Promise<FastifyInstance> {
-  const app = fastify({
 /**
  * A property that we do not know is a mistake, not to be dropped in silence. A number in a path or
  * a query comes as text; in JSON, text where a number is wanted is a mistake, too.
@@ -55,17 +51,17 @@ export async function makeApi(context: ApiContext): Promise<FastifyInstance> {
     connectionTimeout: 0,
     forceCloseConnections: true,
     routerOptions: { maxParamLength: 1024 },
-  app.removeContentTypeParser('text/plain');
   });
+  app.removeContentTypeParser('text/plain');
   app.setValidatorCompiler(({ schema, httpPart }) => {
     return (httpPart === 'body' ? jsonValidator : textValidator).compile(schema);
   });
   await app.register(fastifySwagger, {
     openapi: {
+      openapi: '3.1.0',
       info: {
         title: 'devmapper',
         version: packageVersion(),
-      openapi: '3.1.0',
         description: 'Control API of the device mapper in user space',
       },
     },
