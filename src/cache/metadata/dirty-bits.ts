@@ -83,9 +83,8 @@ export class DirtyBitset implements DirtyBits {
   }
 
   write(isDirty: (cblock: number) => boolean): void {
-    const old = this.#bits;
+    this.#bits.delete();
     this.#bits = Bitset.create(this.#tm, this.#mappings.length, isDirty);
-    old.delete();
   }
 
   firstDirty(begin: number, end: number): number {

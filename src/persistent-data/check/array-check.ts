@@ -26,6 +26,8 @@ export interface ArraySpec {
   readonly valueSize: number;
   /** How many values the owner says there are. */
   readonly nrValues: number;
+  /** Values that may be missing do no harm; otherwise they are damage. */
+  readonly mayEndEarly?: boolean;
   /**
    * Sees the values of each sound block, `count` of them from `index` on. The view is valid during
    * the call, in which nothing may be read.
@@ -55,6 +57,7 @@ export function checkArray(run: CheckRun, root: number, spec: ArraySpec): void {
   const perBlock = arrayEntriesFor(spec.valueSize);
   const nrBlocks = divUp(nrValues, perBlock);
   const place: Place = { where: name, path: [], blocknr: root, begin: 0, end: 0 };
+  const seen = new Set<number>();
   for (const block of blocks) {
     const begin = block.index * perBlock;
     const here = { ...place, begin, end: begin + perBlock };
@@ -62,24 +65,38 @@ export function checkArray(run: CheckRun, root: number, spec: ArraySpec): void {
       const text = `array block ${block.index} is beyond the ${nrValues} values`;
       run.report({ ...here, kind: 'surplus', text });
     }
+    if (seen.has(block.blocknr)) {
+      const text = `array block ${block.index} is block ${block.blocknr}, as another one is`;
+      run.report({ ...here, kind: 'value', text });
+    }
+    seen.add(block.blocknr);
     checkBlock(run, block, here, spec);
   }
   if (summary.nrErrors > 0) return; // What is missing has been reported.
   if (blocks.length < summary.nrEntries) {
     // Leaves that another array has too were shown before: only the summary tells.
     const isWhole = summary.nrEntries >= nrBlocks && summary.lastKey === summary.nrEntries - 1;
-    if (!isWhole) reportMissing(run, place, 0, nrValues);
+    if (!isWhole) reportMissing(run, spec, place, 0, nrValues);
     return;
   }
   let next = 0;
   for (const index of [...blocks.map((block) => block.index), nrBlocks]) {
     const end = Math.min(index, nrBlocks);
-    if (next < end) reportMissing(run, place, next * perBlock, Math.min(end * perBlock, nrValues));
+    if (next < end) {
+      reportMissing(run, spec, place, next * perBlock, Math.min(end * perBlock, nrValues));
+    }
     next = index + 1;
   }
 }
 
-function reportMissing(run: CheckRun, place: Place, begin: number, end: number): void {
+function reportMissing(
+  run: CheckRun,
+  { mayEndEarly }: ArraySpec,
+  place: Place,
+  begin: number,
+  end: number,
+): void {
+  if (mayEndEarly === true) return;
   const text = `no values from ${begin} to ${end - 1}`;
   run.report({ ...place, begin, end, kind: 'missing', text });
 }
@@ -103,7 +120,7 @@ function checkBlock(
   const { begin } = place;
   const nr = arrayNrEntries(view);
   const wanted = Math.min(place.end, Math.max(begin, spec.nrValues)) - begin;
-  if (nr < wanted) reportMissing(run, { ...place, blocknr }, begin + nr, begin + wanted);
+  if (nr < wanted) reportMissing(run, spec, { ...place, blocknr }, begin + nr, begin + wanted);
   if (nr > wanted && wanted > 0) {
     const text = `wanted ${wanted} values in array block ${index}, found ${nr}`;
     run.report({ ...place, blocknr, kind: 'surplus', text });
