@@ -8,8 +8,10 @@
  *
  * So the log is what the worst disk would hold: a write that ends while a flush is under way is
  * logged with the next flush only, and a FUA write overtakes earlier ones, even where it overlaps
- * them. Data are copied when they are submitted. A bio that fails is logged like one that succeeds:
- * how much of it the disk has is unknown.
+ * them. What a flush covers is logged with this flush, even if another that was issued later, and
+ * so covers it too, ends earlier.
+ * Data are copied when they are submitted. A bio that fails is logged like one that succeeds: how
+ * much of it the disk has is unknown.
  * A discard that the device below cannot do is logged and succeeds. Zeroes are best written here,
  * since the log holds them as data; a WRITE_ZEROES that comes all the same is logged as such a
  * write.

@@ -8,7 +8,8 @@
  *  - no entry writes to what the last durable superblock uses, nor, until a flush, to what the one
  *    before it does: but for block 0, and writes of a device to a data block of its own.
  *
- * What is durable is what the log has before a flush, and FUA writes. Data are told apart by tags:
+ * What is durable is what the log has before a flush, and FUA writes; so no flush of the logged
+ * devices may have overtaken another (see LoggedDevice). Data are told apart by tags:
  * each piece of 4096 bytes that a workload writes begins with its device's id and its place on it.
  */
 import assert from 'node:assert/strict';

@@ -2,7 +2,7 @@
  * ShuffleDevice: a device whose bios end later, in a seeded random order, so that tests meet the
  * interleavings that a disk makes. Data moves when a bio ends, not when it is submitted.
  */
-import type { Bio } from '../../src/block/bio.ts';
+import { BioOp, type Bio } from '../../src/block/bio.ts';
 import type { BlockDevice, ExtentVisitor, Limits } from '../../src/block/device.ts';
 import type { Random } from './random.ts';
 
@@ -13,9 +13,12 @@ export class ShuffleDevice implements BlockDevice {
   readonly #waiting: Bio[] = [];
   #scheduled = false;
   #steady = false;
+  readonly #flushesInOrder: boolean;
 
-  constructor(below: BlockDevice, random: Random) {
+  /** With `flushesInOrder`, no flush overtakes another. */
+  constructor(below: BlockDevice, random: Random, options: { flushesInOrder?: boolean } = {}) {
     this.name = below.name;
+    this.#flushesInOrder = options.flushesInOrder ?? false;
     this.#below = below;
     this.#random = random;
   }
@@ -56,11 +59,18 @@ export class ShuffleDevice implements BlockDevice {
       this.#scheduled = false;
       // Some end now, some a turn later, none in the order in which they came.
       for (let n = this.#random.between(0, this.#waiting.length); n > 0; n--) {
-        const [bio] = this.#waiting.splice(this.#random.below(this.#waiting.length), 1);
+        const [bio] = this.#waiting.splice(this.#pick(), 1);
         if (bio !== undefined) this.#below.submit(bio);
       }
       this.#schedule();
     });
+  }
+
+  /** Which of the waiting bios ends next. */
+  #pick(): number {
+    const index = this.#random.below(this.#waiting.length);
+    if (!this.#flushesInOrder || this.#waiting[index]?.op !== BioOp.FLUSH) return index;
+    return this.#waiting.findIndex(({ op }) => op === BioOp.FLUSH);
   }
 
   readSync(sector: number, nrSectors: number, data: Uint8Array, dataOffset: number): number {
