@@ -4,6 +4,7 @@
  */
 import fs from 'node:fs';
 import path from 'node:path';
+import { DmError } from '../base/error.ts';
 import { SECTOR_SIZE } from '../base/numbers.ts';
 import type { Registry } from '../mapper/registry.ts';
 import { parseTable } from '../mapper/table-grammar.ts';
@@ -32,6 +33,25 @@ function sparseFile(file: string, bytes: number): void {
   fs.closeSync(fd);
 }
 
+/** Makes the thin device, unless an earlier run has; the pool's transaction id remembers that. */
+async function makeVolume(registry: Registry): Promise<void> {
+  const pool = registry.get({ name: 'pool' });
+  const [status = ''] = await registry.lines(pool, 'INFO');
+  if (/ thin-pool [1-9]/.test(status)) return;
+  try {
+    await registry.message(pool, 0, ['create_thin', '0']);
+  } catch (error) {
+    // That run was killed before it could say so.
+    if (!(error instanceof DmError) || error.errno !== 'EEXIST') throw error;
+  }
+  await registry.message(pool, 0, ['set_transaction_id', '0', '1']);
+}
+
+/** As a shell takes it for one word. */
+function shellWord(text: string): string {
+  return /^[\w/.:=@%+-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`;
+}
+
 /** Brings up `pool` and `vol0`, and prints how to use them. */
 export async function makeDefaultPool(daemon: Daemon, state: StateDir): Promise<void> {
   const { registry } = daemon;
@@ -42,24 +62,19 @@ export async function makeDefaultPool(daemon: Daemon, state: StateDir): Promise<
   const [m, d] = [metadata, data].map((file) => file.replace(/([\s\\])/g, '\\$1'));
   const length = DATA_BYTES / SECTOR_SIZE;
   await bringUp(registry, 'pool', `0 ${length} thin-pool ${m} ${d} 128 0`);
-  const pool = registry.get({ name: 'pool' });
-  try {
-    await registry.message(pool, 0, ['create_thin', '0']);
-  } catch (error) {
-    // It was made by an earlier run.
-    if ((error as { errno?: string }).errno !== 'EEXIST') throw error;
-  }
+  await makeVolume(registry);
   await bringUp(registry, 'vol0', `0 ${VOLUME_SECTORS} thin /dev/mapper/pool 0`);
   const uri = daemon.uriOf('vol0');
+  const dir = shellWord(state.dir);
   process.stdout.write(`A thin volume of 10 GiB is served at
 
   ${uri}
 
 Try, in another terminal:
 
-  nbdinfo '${uri}'
-  qemu-img info '${uri}'
-  node bin/devmapper.js status --state-dir ${state.dir}
+  nbdinfo ${shellWord(uri)}
+  qemu-img info ${shellWord(uri)}
+  node bin/devmapper.js status --state-dir ${dir}
 
 Ctrl-C stops the daemon; what is in the volume stays in ${state.dir}.
 `);

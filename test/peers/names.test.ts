@@ -10,11 +10,14 @@ import { test } from 'node:test';
 import { DaemonProcess } from '../helpers/daemon.ts';
 import { repoRoot } from '../helpers/kernel.ts';
 import { must, run, scratchDir, skipWithout } from '../helpers/programs.ts';
-import { MIB, servedTests } from '../helpers/served-pool.ts';
+import { MIB, servedTests, type ServedPool } from '../helpers/served-pool.ts';
 
-const served = servedTests(['nbdinfo', 'nbdcopy', 'qemu-img', 'qemu-io', 'qemu-nbd', 'nbdkit'], {
-  args: ['--tcp', '0'],
-});
+const served = servedTests(
+  ['nbdinfo', 'nbdcopy', 'qemu-img', 'qemu-io', 'qemu-nbd', 'nbdkit', 'nbd-client'],
+  {
+    args: ['--tcp', '0'],
+  },
+);
 const program = path.join(repoRoot, 'bin', 'devmapper.js');
 
 /** What the kernel takes as a name: anything without a slash. */
@@ -116,6 +119,11 @@ test(
   },
 );
 
+/** The port on which the daemon serves NBD. */
+function portOf(pool: ServedPool): string {
+  return /"port":([0-9]+),"msg":"NBD over TCP"/.exec(pool.daemon.log)?.[1] ?? '';
+}
+
 served.test('the default export is the one device that no other stands on', async (pool) => {
   const uri = `nbd+unix:///?socket=${pool.daemon.nbdSocket}`;
   await pool.volume('v', 0, MIB);
@@ -126,10 +134,27 @@ served.test('the default export is the one device that no other stands on', asyn
   assert.match(stderr, /no export named ''|No such file/);
 });
 
-served.test('over TCP the same exports, to libnbd and QEMU', async (pool) => {
-  const port = /"port":([0-9]+),"msg":"NBD over TCP"/.exec(pool.daemon.log)?.[1] ?? '';
+served.test('nbd-client lists the exports, and agrees on one over either socket', async (pool) => {
   await pool.volume('a disk', 0, 16 * MIB);
-  const uri = `nbd://127.0.0.1:${port}/a%20disk`;
+  const port = portOf(pool);
+  const list = await must('nbd-client', ['-l', '127.0.0.1', port]);
+  assert.match(list, /^a disk: thin 254:1\npool: thin-pool 254:0$/m);
+  // There is no kernel to hand the connection to: what it has agreed on is all that it can tell.
+  const device = pool.daemon.disk('no-nbd', 0);
+  for (const where of [
+    ['-unix', pool.daemon.nbdSocket, device],
+    ['127.0.0.1', port, device],
+  ]) {
+    const agreed = await run('nbd-client', [...where, '-N', 'a disk']);
+    assert.match(agreed.stdout, /size = 16MB/);
+    const refused = await run('nbd-client', [...where, '-N', 'another']);
+    assert.match(refused.stderr, /there is no export named 'another'/);
+  }
+});
+
+served.test('over TCP the same exports, to libnbd and QEMU', async (pool) => {
+  await pool.volume('a disk', 0, 16 * MIB);
+  const uri = `nbd://127.0.0.1:${portOf(pool)}/a%20disk`;
   assert.equal((await must('nbdinfo', ['--size', uri])).trim(), String(16 * MIB));
   await must('qemu-io', ['-f', 'raw', '-c', 'write -P 3 1m 8m', '-c', 'read -P 3 1m 8m', uri]);
   const [byTcp, bySocket] = [pool.daemon.file('tcp.raw'), pool.daemon.file('unix.raw')];
