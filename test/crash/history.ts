@@ -12,6 +12,9 @@ import { SECTOR_SIZE } from '../../src/base/numbers.ts';
 /** Stamp of what no write put there: what lies under the volume is seen. */
 export const UNMAPPED = 0xffff_fffe;
 
+/** Stamp of a discard after which a sector may hold whatever was written to it, ever. */
+export const ANYTHING = 0xffff_fffd;
+
 /** Stamp of what nobody wrote there: old data of others, of another place, or a mixed sector. */
 export const ALIEN = 0xffff_ffff;
 
@@ -129,6 +132,7 @@ export class VolumeHistory {
     }
     const may = (sector: number, stamp: number): boolean =>
       promised[sector] === stamp ||
+      (promised[sector] === ANYTHING && stamp !== ALIEN) ||
       unsure.some(
         (record) =>
           record.begin <= sector &&
@@ -141,6 +145,7 @@ export class VolumeHistory {
 
   /** The discard of the data may be durable before the unmapping is: then there are zeroes. */
   #mayLeave(record: WriteRecord, sector: number, stamp: number): boolean {
+    if (record.stamp === ANYTHING) return stamp !== ALIEN;
     if (record.stamp !== UNMAPPED) return stamp === record.stamp;
     return stamp === 0 || stamp === this.under[sector];
   }
@@ -180,4 +185,10 @@ export function stampOf(data: Uint8Array, offset: number, sector: number): numbe
   if (first === 0) return 0;
   const stamp = Math.floor((first - 1 - sector) / 4096);
   return stamp > 0 && wordOf(stamp, sector) === first ? stamp : ALIEN;
+}
+
+/** What a stamp means. */
+export function nameOf(stamp: number): string {
+  if (stamp === 0) return 'zeroes';
+  return stamp === ALIEN ? 'what nobody wrote there' : `write ${stamp}`;
 }

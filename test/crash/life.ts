@@ -19,8 +19,8 @@ import { SparseBytes } from '../../src/block/sparse-bytes.ts';
 import { makeMapping } from '../../src/thin/metadata/thin-device.ts';
 import { Stack } from '../helpers/stack.ts';
 import type { Image, Mortal } from './cuts.ts';
-import { NEVER, stampOf, stampSectors, UNMAPPED, VolumeHistory } from './history.ts';
-import { BLOCK_SECTORS, nameOf, World, type Found } from './world.ts';
+import { nameOf, NEVER, stampOf, stampSectors, UNMAPPED, VolumeHistory } from './history.ts';
+import { BLOCK_SECTORS, World, type Found } from './world.ts';
 
 /** Blocks and sectors of each volume; the last block is not a whole one. */
 export const VOLUME_SECTORS = 3 * BLOCK_SECTORS + 40;

@@ -6,7 +6,7 @@ import assert from 'node:assert/strict';
 import { SECTOR_SIZE } from '../../src/base/numbers.ts';
 import type { BlockDevice } from '../../src/block/device.ts';
 import { checkPool } from '../../src/thin/tools/check.ts';
-import { ALIEN, NEVER, stampOf, type Span, type VolumeHistory } from './history.ts';
+import { NEVER, nameOf, stampOf, type Span, type VolumeHistory } from './history.ts';
 import { assertSharingIsSafe, readPoolImage, type DeviceImage } from './pool-image.ts';
 
 /** Sectors of a data block. */
@@ -138,10 +138,4 @@ function verifyContent(
     );
   }
   return content;
-}
-
-/** What a stamp means. */
-export function nameOf(stamp: number): string {
-  if (stamp === 0) return 'zeroes';
-  return stamp === ALIEN ? 'what nobody wrote there' : `write ${stamp}`;
 }

@@ -75,7 +75,6 @@ export class CacheTarget extends Target {
       isOptimisable: (bio, oblock) => this.#isOptimisable(bio, oblock),
     });
     this.#loading = new Loading(this.cache, this.#devices.fast.device);
-    this.cache.metadata.setPreCommit(() => this.cache.flushBehind());
     this.message = (args) => handleMessage(this.cache, args);
   }
 

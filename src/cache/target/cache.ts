@@ -228,8 +228,8 @@ export class Cache {
     this.#isOriginBehind = true;
   }
 
-  /** Called by each commit before anything of the metadata is written. */
-  async flushBehind(): Promise<void> {
+  /** Before anything of the metadata is written. */
+  async #flushBehind(): Promise<void> {
     if (this.kernelQuirks) return;
     const isFastBehind = this.#isFastBehind;
     const isOriginBehind = this.#isOriginBehind;
@@ -266,6 +266,8 @@ export class Cache {
     while (this.metadata.isCommitting) await this.metadata.whenIdle();
     if (!this.isWriteable) return errno.EINVAL;
     try {
+      // A table that is loaded and not live yet shares the metadata: whose commit it is decides.
+      this.metadata.setPreCommit(() => this.#flushBehind());
       await this.metadata.commit(isCleanShutdown);
       return 0;
     } catch (error) {
