@@ -28,11 +28,17 @@ export async function trim({ device }: CommandContext, request: Request): Promis
   if ((request.flags & CommandFlag.FUA) !== 0) await flushDevice(device);
 }
 
+/** Cuts lie where the device's units end, so that none is lost to both of its parts. */
 async function discardSectors(device: BlockDevice, { begin, end }: SectorRange): Promise<void> {
-  const max = device.limits.maxDiscardSectors;
-  if (max === 0) throw new DmError('EOPNOTSUPP', `${device.name} does not discard`);
-  for (let at = begin; at < end; at += max) {
-    await submit(device, BioOp.DISCARD, at, Math.min(max, end - at));
+  const { maxDiscardSectors, discardGranularity } = device.limits;
+  if (maxDiscardSectors === 0) throw new DmError('EOPNOTSUPP', `${device.name} does not discard`);
+  const granule = Math.max(discardGranularity / SECTOR_SIZE, 1);
+  for (let at = begin; at < end;) {
+    const furthest = at + maxDiscardSectors;
+    const cut = roundDown(furthest, granule) > at ? roundDown(furthest, granule) : furthest;
+    const until = Math.min(cut, end);
+    await submit(device, BioOp.DISCARD, at, until - at);
+    at = until;
   }
 }
 

@@ -269,6 +269,23 @@ test('a trim is cut at the largest discard of the device', async () => {
   );
 });
 
+test('a trim is cut where the units of the device end', async () => {
+  const limits = { maxDiscardSectors: 35, discardGranularity: 8192 };
+  await observed(
+    'simple',
+    async (client, device) => {
+      assert.equal(await errorOf(client, Cmd.TRIM, { offset: 512, length: 100 * 512 }), 0);
+      assert.deepEqual(device.log, [
+        'DISCARD 1+31',
+        'DISCARD 32+32',
+        'DISCARD 64+32',
+        'DISCARD 96+5',
+      ]);
+    },
+    limits,
+  );
+});
+
 test('a trim of a device that cannot discard is refused', async () => {
   const limits = { maxDiscardSectors: 0, discardZeroes: false };
   await observed(
