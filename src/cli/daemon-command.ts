@@ -15,6 +15,7 @@ Runs the daemon in the foreground, until SIGINT, SIGTERM or 'devmapper stop'.
                        (else $DEVMAPPER_DIR, $XDG_RUNTIME_DIR/devmapper, or /run/devmapper for root)
   --tcp [HOST:]PORT    serve NBD over TCP, too (HOST is 127.0.0.1 unless given)
   --with-default-pool  make or reopen a pool in the state directory, with a 10 GiB volume 'vol0'
+  --kernel-quirks      do as the kernel does where it loses data (see docs/differences.md)
   --log-level LEVEL    fatal, error, warn, info (default), debug or trace
   -h, --help           show this
 `;
@@ -45,6 +46,7 @@ export async function daemonCommand(argv: readonly string[]): Promise<number> {
     stateDirOption,
     { long: 'tcp', value: true },
     { long: 'with-default-pool' },
+    { long: 'kernel-quirks' },
     { long: 'log-level', value: true },
     { long: 'help', short: 'h' },
   ]);
@@ -76,6 +78,7 @@ export async function daemonCommand(argv: readonly string[]): Promise<number> {
     logLevel,
     tcp: address,
     withDefaultPool: parsed.values.has('with-default-pool'),
+    kernelQuirks: parsed.values.has('kernel-quirks'),
   });
 }
 

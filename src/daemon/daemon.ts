@@ -11,6 +11,7 @@ import type { FastifyInstance } from 'fastify';
 import { DmError } from '../base/error.ts';
 import { errnoOf } from '../base/errno.ts';
 import { lockFile, type FileLock } from '../block/open-devices.ts';
+import { registerCache } from '../cache/target/index.ts';
 import { Registry } from '../mapper/registry.ts';
 import { delay } from '../mapper/targets/delay.ts';
 import { errorTarget } from '../mapper/targets/error.ts';
@@ -31,6 +32,8 @@ export interface DaemonOptions {
   readonly logLevel?: string;
   /** Serve NBD over TCP, too. */
   readonly tcp?: { readonly host: string; readonly port: number };
+  /** Do as the kernel does where it loses data: for comparison only. */
+  readonly kernelQuirks?: boolean;
 }
 
 /** The first file descriptor that systemd passes. */
@@ -60,6 +63,7 @@ export class Daemon {
     this.registry.register(linear);
     this.registry.register(striped);
     this.#pools = registerThin(this.registry);
+    registerCache(this.registry, { kernelQuirks: options.kernelQuirks ?? false });
     this.registry.register(zero);
     this.#nbd = new NbdServer(new DeviceExports(this.registry), this.log);
     this.#stopped = new Promise((resolve) => (this.#reportStopped = resolve));

@@ -11,6 +11,7 @@ export interface RunOptions {
   readonly logLevel: string | undefined;
   readonly tcp: { host: string; port: number } | undefined;
   readonly withDefaultPool: boolean;
+  readonly kernelQuirks: boolean;
 }
 
 /** Runs a daemon until it is stopped; resolves to the exit code. */
@@ -21,6 +22,7 @@ export async function runDaemon(options: RunOptions): Promise<number> {
       state: findStateDir(options.stateDir),
       ...(options.logLevel !== undefined && { logLevel: options.logLevel }),
       ...(options.tcp !== undefined && { tcp: options.tcp }),
+      kernelQuirks: options.kernelQuirks,
     };
     daemon = new Daemon(daemonOptions);
     await daemon.start();
