@@ -1,6 +1,7 @@
 /**
  * `npm run demo`: a pool on two files, a thin volume with a real ext4 file system in it, a snapshot, a
- * changed origin, and the proof that the snapshot is as it was. Unattended; leaves nothing behind.
+ * changed origin, and the proof that the snapshot is as it was; then a cache over a slow origin, which
+ * gets faster as it fills. Unattended; leaves nothing behind.
  */
 import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
@@ -14,7 +15,15 @@ const MIB = 1024 * 1024;
 const VOLUME_MIB = 256;
 
 setUp();
-const missing = ensurePrograms(['nbdcopy', 'mke2fs', 'e2fsck', 'debugfs', 'thin_check']);
+const missing = ensurePrograms([
+  'nbdcopy',
+  'mke2fs',
+  'e2fsck',
+  'debugfs',
+  'thin_check',
+  'cache_check',
+  'fio',
+]);
 if (missing.length > 0) {
   console.error(`The demo needs ${missing.join(', ')}.`);
   process.exit(1);
@@ -118,12 +127,75 @@ function demo() {
   devmapper('thin_check', file('pool.meta'));
   run('thin_check', [file('pool.meta')], { quiet: true });
   devmapper('thin_dump', '--skip-mappings', file('pool.meta'));
-  say('Done');
+}
+
+const ORIGIN_MIB = 64;
+const ORIGIN_DELAY_MS = 2;
+const ROUNDS = 5;
+const ROUND_SECONDS = 4;
+
+/** Random reads, a few blocks being much more popular than the rest; the mean latency. */
+function fioRound(uri, nr) {
+  const pattern = ['--rw=randread', '--bs=4k', '--random_distribution=zipf:1.1', '--randseed=7'];
+  const time = ['--time_based', `--runtime=${ROUND_SECONDS}`, '--output-format=json'];
+  const args = ['--name=zipf', '--ioengine=nbd', `--uri=${uri}`, `--size=${ORIGIN_MIB}m`];
+  const { status, stdout, stderr } = spawnSync('fio', [...args, ...pattern, ...time], {
+    cwd: dir,
+    env,
+    encoding: 'utf8',
+  });
+  if (status !== 0) throw new Error(`fio failed (${status}): ${stderr}`);
+  const [{ read }] = JSON.parse(stdout.slice(stdout.indexOf('{'))).jobs;
+  const meanMs = read.clat_ns.mean / 1e6;
+  return { nr, requests: read.total_ios, meanMs };
+}
+
+function cacheDemo() {
+  say(`A cache over an origin that takes ${ORIGIN_DELAY_MS} ms for each read`);
+  sparse('slow.img', ORIGIN_MIB);
+  sparse('fast.img', ORIGIN_MIB / 4);
+  sparse('cache.meta', 4);
+  const sectors = (ORIGIN_MIB * MIB) / 512;
+  devmapper('create', 'slow', '--table', `0 ${sectors} delay slow.img 0 ${ORIGIN_DELAY_MS}`);
+  const devices = 'cache.meta fast.img /dev/mapper/slow';
+  const table = `0 ${sectors} cache ${devices} 128 2 metadata2 writeback smq 0`;
+  devmapper('create', 'cached', '--table', table);
+  const uri = devmapper('uri', 'cached');
+  console.log(`${ROUNDS} rounds of 4 KiB reads, a few blocks read often (zipf 1.1):`);
+  let before = { hits: 0, misses: 0 };
+  const results = [];
+  for (let nr = 1; nr <= ROUNDS; nr++) {
+    const { requests, meanMs } = fioRound(uri, nr);
+    const words = quietStatus('cached').split(' ');
+    const now = { hits: Number(words[7]), misses: Number(words[8]) };
+    const hits = now.hits - before.hits;
+    const percent = (100 * hits) / (hits + now.misses - before.misses);
+    before = now;
+    results.push({ percent, meanMs });
+    const figures = `${percent.toFixed(0)} % hits, ${meanMs.toFixed(2)} ms a read`;
+    console.log(`  round ${nr}: ${requests} reads, ${figures}`);
+  }
+  const [first, last] = [results[0], results.at(-1)];
+  if (last.percent <= first.percent || last.meanMs >= first.meanMs) {
+    throw new Error('the cache has not helped');
+  }
+  devmapper('status', 'cached');
+  devmapper('remove', 'cached');
+  devmapper('remove', 'slow');
+  devmapper('stop');
+  run('cache_check', [file('cache.meta')], { quiet: true });
+}
+
+function quietStatus(name) {
+  const args = [program, 'status', name];
+  return spawnSync(process.execPath, args, { cwd: dir, env, encoding: 'utf8' }).stdout;
 }
 
 let failed = false;
 try {
   demo();
+  cacheDemo();
+  say('Done');
 } catch (error) {
   failed = true;
   console.error(error.message);
