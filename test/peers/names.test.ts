@@ -152,6 +152,21 @@ served.test('nbd-client lists the exports, and agrees on one over either socket'
   }
 });
 
+served.test('qemu-nbd lists the exports with what each can do', async (pool) => {
+  await pool.volume('v', 0, 16 * MIB);
+  await pool.create('ro', pool.table(0, 16 * MIB), { readOnly: true });
+  const list = await must('qemu-nbd', ['--list', `--socket=${pool.daemon.nbdSocket}`]);
+  const found = list.split(/^ export: /m).slice(1);
+  const [, ro = '', v = ''] = found.sort();
+  assert.match(ro, /^'ro'\n[^]*flags: 0x[0-9a-f]+ \( readonly flush fua df multi cache \)/);
+  assert.match(
+    v,
+    /^'v'\n[^]*size: +16777216\n[^]*\( flush fua trim zeroes df multi cache fast-zero \)/,
+  );
+  assert.match(v, /min block: 1\n +opt block: 65536\n +max block: 33554432\n/);
+  assert.match(v, /available meta contexts: 1\n +base:allocation\n/);
+});
+
 served.test('over TCP the same exports, to libnbd and QEMU', async (pool) => {
   await pool.volume('a disk', 0, 16 * MIB);
   const uri = `nbd://127.0.0.1:${portOf(pool)}/a%20disk`;
