@@ -40,8 +40,8 @@ function extents(device: MappedDevice): string {
 }
 
 test('holes of a failed pool are not told to be zeroes, nor read as such', async () => {
-  // After a failed commit a hole may be where data was acknowledged: a client that asked for the map
-  // first, or whose reads were answered from it, would have had zeroes instead of an error.
+  // After a failed commit a hole may be where data was acknowledged: a client that asked for the
+  // map, or whose reads were answered from it, would have had zeroes instead of an error.
   const { stack, volume } = await rig();
   assert.equal(extents(volume), '128:3 128:0 7936:3');
   stack.pools.findByDevice(stack.device('p'))?.setMode(PoolMode.FAIL);
