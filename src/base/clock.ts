@@ -18,12 +18,20 @@ export interface Clock {
   soon(run: () => void): void;
 }
 
+/** Node fires timers at once that are longer. */
+const TIMEOUT_MAX_MS = 2 ** 31 - 1;
+
 /** The machine's clock. Its timers do not keep the process alive. */
 export const systemClock: Clock = {
   nowMs: () => performance.now(),
   after(delayMs, fire) {
-    const handle = setTimeout(fire, delayMs);
-    handle.unref();
+    let handle: NodeJS.Timeout;
+    const start = (leftMs: number): void => {
+      const stepMs = Math.min(leftMs, TIMEOUT_MAX_MS);
+      handle = setTimeout(() => (leftMs > stepMs ? start(leftMs - stepMs) : fire()), stepMs);
+      handle.unref();
+    };
+    start(delayMs);
     return { cancel: () => clearTimeout(handle) };
   },
   soon: (run) => {

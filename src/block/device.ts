@@ -64,6 +64,8 @@ export interface BlockDevice {
   readonly name: string;
   readonly sizeSectors: number;
   readonly readOnly: boolean;
+  /** Nobody can write the device, through whatever handle; if absent, it is as `readOnly` says. */
+  readonly isWriteProtected?: boolean;
   readonly limits: Limits;
 
   /**

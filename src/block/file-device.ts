@@ -103,6 +103,16 @@ export class FileDevice implements BlockDevice {
     return this.#sizeSectors;
   }
 
+  get isWriteProtected(): boolean {
+    if (!this.readOnly) return false;
+    try {
+      fs.accessSync(this.path, fs.constants.W_OK);
+      return false;
+    } catch {
+      return true;
+    }
+  }
+
   refreshSize(): void {
     if (this.isBlockSpecial)
       this.#sizeSectors = Math.floor(blockSpecialSize(this.#fd) / SECTOR_SIZE);

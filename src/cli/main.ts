@@ -22,6 +22,7 @@ The daemon, which keeps the devices (it is started when one is needed):
   daemon       run it in the foreground
   stop         shut it down cleanly
   uri NAME     the NBD URI of a device
+  parameter    what the kernel's modules have as parameters, such as no_space_timeout
 
 Metadata:
   thin_check   check the metadata of a thin pool
@@ -40,6 +41,7 @@ const runners: Record<string, () => Promise<Runner>> = {
   daemon: async () => (await import('./daemon-command.ts')).daemonCommand,
   stop: async () => (await import('./daemon-command.ts')).stopCommand,
   uri: async () => (await import('./daemon-command.ts')).uriCommand,
+  parameter: async () => (await import('./parameter-command.ts')).parameterCommand,
   dmsetup: async () => {
     const { dmsetup } = await import('./dmsetup/dmsetup.ts');
     return (argv) => dmsetup('dmsetup', argv);

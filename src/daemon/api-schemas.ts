@@ -97,6 +97,15 @@ const message = {
   description: 'Words, or a text that is split as table parameters are',
 };
 
+const parameters = {
+  no_space_timeout: {
+    type: 'integer',
+    minimum: 0,
+    maximum: 0xffff_ffff,
+    description: 'Seconds that writes wait for data space before they fail; 0: for ever',
+  },
+};
+
 const noflush = {
   type: ['object', 'null'],
   additionalProperties: false,
@@ -122,6 +131,15 @@ export const schemas = {
       type: 'array',
       items: record({ name: string, version: { type: 'array', items: integer } }),
     }),
+  },
+  parameters: {
+    summary: "What the kernel's modules have as parameters",
+    response: answer(object(parameters)),
+  },
+  setParameters: {
+    summary: 'Set parameters, until the daemon ends',
+    body: object(parameters, []),
+    response: answer(object(parameters)),
   },
   stop: { summary: 'Shut the daemon down cleanly', response: answer(null, 204) },
   list: { summary: 'All devices', response: answer({ type: 'array', items: device }) },

@@ -39,6 +39,12 @@ export interface ApiError {
   readonly log: readonly string[];
 }
 
+/** By the kernel's names. */
+export interface Parameters {
+  /** Seconds that writes wait for data space before they fail; 0: for ever. */
+  readonly no_space_timeout: number;
+}
+
 export interface Dependency {
   readonly major: number;
   readonly minor: number;

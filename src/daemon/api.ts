@@ -10,9 +10,11 @@ import { Ajv } from 'ajv';
 import fastify, { type FastifyInstance } from 'fastify';
 import { strerror } from '../base/errno.ts';
 import type { Registry } from '../mapper/registry.ts';
+import type { PoolTable } from '../thin/target/pool-table.ts';
 import { registerDevices } from './api-devices.ts';
 import { registerListings } from './api-listings.ts';
 import { schemas as s } from './api-schemas.ts';
+import { registerParameters } from './api-parameters.ts';
 import { registerTables } from './api-tables.ts';
 import type { ApiError, VersionInfo } from './api-types.ts';
 import type { DaemonLog } from './daemon-log.ts';
@@ -28,6 +30,7 @@ const BODY_BYTES_MAX = 16 * 1024 * 1024;
 /** What the API needs of the daemon. */
 export interface ApiContext {
   readonly registry: Registry;
+  readonly pools: PoolTable;
   readonly log: DaemonLog;
   version(): VersionInfo;
   uriOf(name: string): string;
@@ -79,6 +82,7 @@ export async function makeApi(context: ApiContext): Promise<FastifyInstance> {
   const operations = new Operations(context.registry, context.log);
   await app.register((routes, _options, done) => {
     registerDaemon(routes, context);
+    registerParameters(routes, context.pools);
     registerListings(routes, operations, (name) => context.uriOf(name));
     registerDevices(routes, operations);
     registerTables(routes, operations);

@@ -3,17 +3,32 @@
  * kernel and by ours here, step by step.
  *
  * A script calls `x COMMAND...` for each step that is compared: its output, its errors, its exit
- * code and what the kernel logged meanwhile. $A and $B are the two disks. Steps that do I/O:
- *   wr DEVICE SECTOR COUNT BYTE   writes that byte; prints `ok` or the error
- *   rd DEVICE SECTOR COUNT        prints the sectors read, equal ones counted
+ * code and what the kernel logged meanwhile. Its first line may say what the disks $A, $B, … are:
+ *   # disks: 4M 256M           their sizes; 256M and 128M if nothing is said
+ *   # disks: 4M loop:64M       a disk that can discard
+ * Steps that do I/O print `ok` or the error:
+ *   wr DEVICE SECTOR COUNT BYTE [fua]   one write of that byte, past caches
+ *   trim DEVICE SECTOR COUNT, fsync DEVICE
+ *   rd DEVICE SECTOR COUNT     prints the sectors read, equal ones counted
+ * What takes its time:
+ *   logs TEXT COMMAND...       the command, then waits until the log of this step has the text
+ *   bg NAME COMMAND...         starts a command
+ *   blocks NAME                prints `blocks` if it has not ended after a moment, or its output
+ *   ended NAME                 waits for it, prints its output
+ *   until_true COMMAND...      repeats the command until it succeeds
+ * Others:
+ *   messages POOL WORDS BEGIN END   sends `WORDS n` for each n until one is refused
+ *   no_space_timeout SECONDS, usage DISK (the KiB that a loop disk takes)
+ *   $I, a directory of files that both sides see
  * `here COMMAND` and `there COMMAND` run on one side only and are not compared.
  * `differs HEADING COMMAND...` is a step that differs on purpose, for the reason under that heading
  * in docs/differences.md.
+ * A line `# power cut` stops the machine there, and kills the daemon here; the disks stay.
  */
 import { spawn } from 'node:child_process';
 import fs from 'node:fs';
 import path from 'node:path';
-import { repoRoot, runInKernel } from './kernel.ts';
+import { kernelModules, repoRoot, runInKernel } from './kernel.ts';
 
 /** One step of a script: what `x` saw. */
 export interface Step {
@@ -32,85 +47,49 @@ export interface Transcripts {
   readonly here: readonly Step[];
 }
 
-const DISK_BYTES = { ubda: 256 * 2 ** 20, ubdb: 128 * 2 ** 20 };
 const LOG_PREFIX = 'device-mapper: ';
+const POWER_CUT = /^# power cut$/m;
 
-/** What both sides begin with; `mark` and $W, a directory for scratch files, are the side's own. */
-const COMMON = `
-exec </dev/null
-nr=0
-step() { printf '\\n%s %s\\n' "$1" "$2"; }
-x() {
-  nr=$((nr + 1)); mark $nr
-  step C "$*"
-  "$@" >$W/o 2>$W/e; local r=$?
-  while IFS= read -r l || [[ -n $l ]]; do step O "$l"; done <$W/o
-  while IFS= read -r l || [[ -n $l ]]; do step E "$l"; done <$W/e
-  step R $r
-  return $r
-}
-differs() { step D "$1"; shift; x "$@"; }
-told() { if [[ $1 = 0 ]]; then echo ok; else grep -oE "$2" $W/io | tail -n 1; fi; }
-errors='Input/output error|No space left on device|Operation not permitted|Read-only.*'
-`;
+const sides = path.join(repoRoot, 'test', 'kernel', 'sides');
+const side = (name: string): string => fs.readFileSync(path.join(sides, `${name}.sh`), 'utf8');
 
-const KERNEL_SIDE = `
-W=/run A=/dev/ubda B=/dev/ubdb
-echo on >/proc/sys/kernel/printk_devkmsg
-mark() { echo "MARK $1" >/dev/kmsg; }
-cat /dev/kmsg >$W/kmsg & kmsg=$!
-there() { "$@"; }
-here() { :; }
-wr() {
-  head -c $(($3 * 512)) /dev/zero | tr '\\0' "\\\\$(printf %o $4)" >$W/p
-  dd if=$W/p of=/dev/mapper/$1 bs=512 seek=$2 oflag=direct conv=notrunc >$W/io 2>&1
-  told $? "$errors"
+/** One of a script's disks. */
+interface Disk {
+  /** As the kernel calls it: ubda or loop1. */
+  readonly name: string;
+  readonly bytes: number;
 }
-rd() {
-  dd if=/dev/mapper/$1 of=$W/p bs=512 skip=$2 count=$3 iflag=direct >$W/io 2>&1 ||
-    { told 1 "$errors"; return; }
-  od -An -v -tx1 -w512 $W/p | cut -c1-3 | uniq -c
-}
-finish() {
-  mark end
-  until grep -q 'MARK end' $W/kmsg; do sleep 0.05; done
-  kill $kmsg
-  while IFS= read -r l; do step L "$l"; done <$W/kmsg
-}
-`;
 
-const OUR_SIDE = `
-mark() { echo "MARK $1" >>"$DEVMAPPER_DIR/daemon.log"; }
-there() { :; }
-here() { "$@"; }
-wr() {
-  qemu-io -f raw -c "write -P $4 $(($2 * 512)) $(($3 * 512))" "$(devmapper uri $1)" >$W/io 2>&1
-  if grep -q ^wrote $W/io; then echo ok; else told 1 "$errors"; fi
+/** What a script runs with. */
+export interface Setup {
+  /** A directory for the disks and scratch files. */
+  readonly dir: string;
+  /** What the script knows as $I. */
+  readonly files?: string;
 }
-rd() {
-  qemu-img dd -f raw -O raw bs=512 skip=$2 count=$(($2 + $3)) "if=$(devmapper uri $1)" of=$W/p \\
-    >$W/io 2>&1 || { told 1 "$errors"; return; }
-  od -An -v -tx1 -w512 $W/p | cut -c1-3 | uniq -c
-}
-finish() {
-  while IFS= read -r l; do step L "$l"; done <"$DEVMAPPER_DIR/daemon.log"
-  devmapper stop
-}
-`;
 
-/** Runs \`script\` on both sides at once, in directories under \`dir\`. */
-export async function runBoth(
-  script: string,
-  dir: string,
-  env: Record<string, string> = {},
-): Promise<Transcripts> {
-  const [kernel, here] = await Promise.all([runThere(script, dir), runHere(script, dir, env)]);
+const UNITS: Record<string, number> = { K: 2 ** 10, M: 2 ** 20, G: 2 ** 30 };
+
+/** The disks that a script asks for in its first line. */
+function disksOf(script: string): Disk[] {
+  const words = /^# disks: (.*)$/m.exec(script)?.[1] ?? '256M 128M';
+  return words.split(' ').map((word, i) => {
+    const [, loop, number, unit = ''] = /^(loop:)?([0-9]+)([KMG])$/.exec(word) ?? [];
+    if (number === undefined) throw new Error(`wanted the size of a disk, found ${word}`);
+    const name = loop === undefined ? `ubd${String.fromCharCode(97 + i)}` : `loop${i}`;
+    return { name, bytes: Number(number) * (UNITS[unit] as number) };
+  });
+}
+
+/** Runs `script` on both sides at once, in directories under that of `setup`. */
+export async function runBoth(script: string, setup: Setup): Promise<Transcripts> {
+  const [kernel, here] = await Promise.all([runThere(script, setup), runHere(script, setup)]);
   return { kernel, here };
 }
 
-function makeDisks(dir: string): string[] {
+function makeDisks(disks: readonly Disk[], dir: string): string[] {
   fs.mkdirSync(dir, { recursive: true });
-  return Object.entries(DISK_BYTES).map(([name, bytes]) => {
+  return disks.map(({ name, bytes }) => {
     const file = path.join(dir, name);
     fs.writeFileSync(file, '');
     fs.truncateSync(file, bytes);
@@ -119,41 +98,74 @@ function makeDisks(dir: string): string[] {
 }
 
 /** The kernel's side. */
-export async function runThere(script: string, dir: string): Promise<Step[]> {
+export async function runThere(script: string, { dir, files = '' }: Setup): Promise<Step[]> {
   const own = path.join(dir, 'there');
-  const disks = makeDisks(own);
-  const text = `${COMMON}${KERNEL_SIDE}${script}\nfinish\n`;
-  const { code, stdout, stderr } = await runInKernel(text, { disks, dir: own });
-  if (code !== 0) throw new Error(`the kernel's side ended with ${code}:\n${stdout}${stderr}`);
-  const steps = parse(stdout, (line) => /^[^;]*;(.*)$/.exec(line)?.[1] ?? '');
+  const disks = disksOf(script);
+  const images = makeDisks(disks, own);
+  const names = disks.map(({ name }) => name).join(' ');
+  const settings = `DISKS='${names}' MODULES='${kernelModules}' I='${files}'`;
+  const steps: Step[] = [];
+  for (const part of script.split(POWER_CUT)) {
+    const text = `${settings}\n${side('common')}${side('there')}${part}\nfinish\n`;
+    const { code, stdout, stderr } = await runInKernel(text, { disks: images, dir: own });
+    if (code !== 0) throw new Error(`the kernel's side ended with ${code}:\n${stdout}${stderr}`);
+    steps.push(...parse(stdout, (line) => unescape(/^[^;]*;(.*)$/.exec(line)?.[1] ?? '')));
+  }
   return steps.map((step) => ({ ...step, err: withoutStatistics(step.err) }));
 }
 
+/** Without the escapes that /dev/kmsg has for backslashes and what is not ASCII. */
+function unescape(line: string): string {
+  const byte = (_all: string, hex: string): string => String.fromCharCode(parseInt(hex, 16));
+  const bytes = line.replace(/\\x([0-9a-f]{2})/g, byte);
+  return bytes === line ? line : Buffer.from(bytes, 'latin1').toString();
+}
+
 /** Our side. */
-export async function runHere(
-  script: string,
-  dir: string,
-  env: Record<string, string> = {},
-): Promise<Step[]> {
+export async function runHere(script: string, { dir, files = '' }: Setup): Promise<Step[]> {
   const own = path.join(dir, 'here');
-  const [a = '', b = ''] = makeDisks(own);
+  const disks = disksOf(script);
+  const images = makeDisks(disks, own);
+  const settings = `W='${own}' FILES='${images.join(' ')}' I='${files}'`;
+  const here = `${settings} SIDES='${path.join(repoRoot, 'dist/test/kernel/sides')}'`;
+  const parts = script.split(POWER_CUT);
+  const steps: Step[] = [];
+  for (const [i, part] of parts.entries()) {
+    const isLast = i === parts.length - 1;
+    const end = `finish ${isLast ? 'stop' : 'kill'}`;
+    const text = `${here}\n${side('common')}${side('here')}${part}\n${end}\n`;
+    const stdout = await runBash(text, own, disks);
+    const asThere = disks.reduce(
+      (all, { name }) => all.replaceAll(path.join(own, name), `/dev/${name}`),
+      stdout,
+    );
+    steps.push(...parse(asThere, ourLogText).map((step) => normalise(step, disks)));
+  }
+  return steps;
+}
+
+/** Runs a script of our side; resolves to what it printed. */
+async function runBash(script: string, own: string, disks: readonly Disk[]): Promise<string> {
   const bin = path.join(own, 'bin');
   const state = path.join(own, 'state');
-  fs.mkdirSync(bin);
-  fs.mkdirSync(state);
+  fs.mkdirSync(bin, { recursive: true });
+  fs.mkdirSync(state, { recursive: true });
   for (const name of ['dmsetup', 'devmapper']) {
-    fs.symlinkSync(path.join(repoRoot, 'bin', 'devmapper.js'), path.join(bin, name));
+    const link = path.join(bin, name);
+    if (fs.existsSync(link)) continue;
+    fs.symlinkSync(path.join(repoRoot, 'bin', 'devmapper.js'), link);
   }
   const file = path.join(own, 'script.sh');
-  fs.writeFileSync(file, `W=${own} A=${a} B=${b}\n${COMMON}${OUR_SIDE}${script}\nfinish\n`);
+  fs.writeFileSync(file, script);
+  const discards = disks.some(({ name }) => name.startsWith('loop'));
   const child = spawn('bash', [file], {
     cwd: own,
     env: {
       ...process.env,
-      ...env,
+      // Without koffi a file cannot discard, as the kernel's disk cannot in units of pool blocks.
+      ...(!discards && { DEVMAPPER_NO_FFI: '1' }),
       PATH: `${bin}:${process.env['PATH'] ?? ''}:/usr/sbin:/sbin`,
       DEVMAPPER_DIR: state,
-      LC_ALL: 'C',
     },
     stdio: ['ignore', 'pipe', 'pipe'],
   });
@@ -163,8 +175,7 @@ export async function runHere(
   child.stderr.setEncoding('utf8').on('data', (text: string) => (stderr += text));
   const code = await new Promise<number>((resolve) => child.on('close', (n) => resolve(n ?? 128)));
   if (code !== 0) throw new Error(`our side ended with ${code}:\n${stdout}${stderr}`);
-  const asThere = stdout.replaceAll(`${own}/ubd`, '/dev/ubd');
-  return parse(asThere, ourLogText).map(normalise);
+  return stdout;
 }
 
 /** The text of a line of the daemon's log, which is JSON except for our marks. */
@@ -174,10 +185,11 @@ function ourLogText(line: string): string {
 }
 
 /** The numbers of files, as the kernel numbers the disks that they stand for; columns stay. */
-function normalise(step: Step): Step {
+function normalise(step: Step, disks: readonly Disk[]): Step {
   const asDisk = (text: string): string =>
     text.replace(/\b240(:|, )(\d+)/g, (_all, between: string, minor: string) => {
-      return `98${between}${Number(minor) * 16}`;
+      const loop = /^loop(\d+)$/.exec(disks[Number(minor)]?.name ?? '')?.[1];
+      return loop === undefined ? `98${between}${Number(minor) * 16}` : `7${between}${loop}`;
     });
   const kernels = (line: string): string =>
     asDisk(line.replace(/\S*\b240:\S+(?=  | $)/g, (cell) => asDisk(cell).padEnd(cell.length)));

@@ -9,6 +9,7 @@ import { test } from 'node:test';
 import { expected, runBoth, show, withoutOwnReasons } from '../helpers/compare.ts';
 import { repoRoot, skipWithoutKernel } from '../helpers/kernel.ts';
 import { scratchDir, skipWithout } from '../helpers/programs.ts';
+import { writeImages } from './images.ts';
 
 const scripts = path.join(repoRoot, 'test', 'kernel', 'scripts');
 const differences = path.join(repoRoot, 'docs', 'differences.md');
@@ -18,7 +19,7 @@ function headings(): string[] {
   return [...text.matchAll(/^### (.*)$/gm)].map(([, heading = '']) => heading);
 }
 
-const skip = skipWithoutKernel() || skipWithout('qemu-io', 'qemu-img');
+const skip = skipWithoutKernel() || skipWithout('thin_check', 'thin_dump');
 
 for (const file of fs.readdirSync(scripts).sort()) {
   const name = file.replace(/\.sh$/, '');
@@ -26,8 +27,12 @@ for (const file of fs.readdirSync(scripts).sort()) {
     const script = fs.readFileSync(path.join(scripts, file), 'utf8');
     const { dir, remove } = scratchDir();
     try {
-      // Without koffi a file cannot discard, as the kernel's disk cannot in units of pool blocks.
-      const { kernel, here } = await runBoth(script, dir, { DEVMAPPER_NO_FFI: '1' });
+      const files = path.join(dir, 'images');
+      if (script.includes('$I/')) {
+        fs.mkdirSync(files);
+        await writeImages(files);
+      }
+      const { kernel, here } = await runBoth(script, { dir, files });
       assert.ok(kernel.length > 0, 'the script has steps');
       assert.equal(here.length, kernel.length, 'both sides took the same steps');
       for (const [i, step] of kernel.entries()) {

@@ -123,6 +123,7 @@ test('a bitmap is looked at when a count changes, not before', async () => {
       'EILSEQ',
       'space map common: bitmap check failed: csum * != wanted *',
       `block manager: sm_bitmap validator check failed for block ${bitmap}`,
+      'space map metadata: unable to allocate new metadata block',
     ],
   );
 });

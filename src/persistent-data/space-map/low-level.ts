@@ -7,7 +7,7 @@
  *   exactly the blocks whose bitmap entry is 3.
  * Does not: decide when anything is committed or which free block is taken first; see the two maps.
  */
-import { DmError } from '../../base/error.ts';
+import { codeOf, DmError } from '../../base/error.ts';
 import { divUp } from '../../base/numbers.ts';
 import type { WriteView } from '../../base/struct.ts';
 import { asBlockNr, type BlockNr, type WriteBlock } from '../block.ts';
@@ -204,11 +204,21 @@ export class LowLevelMap {
       // An object of its own: changing an overflow tree comes back here for the metadata map.
       const ie: IndexEntry = { blocknr: 0, nrFree: 0, noneFreeBefore: 0 };
       this.index.load(index, ie);
-      const bitmap = this.tm.shadow(asBlockNr(ie.blocknr), bitmapValidator);
+      const bitmap = this.#shadowBitmap(asBlockNr(ie.blocknr));
       ie.blocknr = bitmap.blocknr;
       change(bitmap, first, begin - first, to, ie);
       this.index.save(index, ie);
       begin = first + to;
+    }
+  }
+
+  #shadowBitmap(blocknr: BlockNr): WriteBlock {
+    try {
+      return this.tm.shadow(blocknr, bitmapValidator);
+    } catch (error) {
+      codeOf(error);
+      this.tm.blocks.log.write('error', 'space map common: dm_tm_shadow_block() failed');
+      throw error;
     }
   }
 

@@ -11,7 +11,7 @@
  * Invariants: outside of a call the queue is empty; a block freed in this transaction is not handed
  *   out again before commit.
  */
-import { DmError } from '../../base/error.ts';
+import { codeOf, DmError } from '../../base/error.ts';
 import type { ReadView, WriteView } from '../../base/struct.ts';
 import { asBlockNr, type BlockNr } from '../block.ts';
 import type { TransactionManager } from '../transaction-manager.ts';
@@ -128,6 +128,17 @@ export class MetadataSpaceMap implements SpaceMap<BlockNr> {
 
   newBlock(): BlockNr {
     if (this.#bootstrapEnd !== null) return this.#bootstrapBlock(this.#bootstrapEnd);
+    try {
+      return this.#findBlock();
+    } catch (error) {
+      codeOf(error);
+      const text = 'space map metadata: unable to allocate new metadata block';
+      this.#tm.blocks.log.write('error', text);
+      throw error;
+    }
+  }
+
+  #findBlock(): BlockNr {
     let found = this.#map.findCommonFree(this.#old, this.#begin, this.#map.nrBlocks);
     if (found < 0) found = this.#map.findCommonFree(this.#old, 0, this.#begin);
     if (found < 0) throw this.#noSpace();
@@ -180,10 +191,25 @@ export class MetadataSpaceMap implements SpaceMap<BlockNr> {
     }
     this.#depth++;
     try {
-      this.#apply(delta, begin, end);
+      this.#applyFirst(delta, begin, end);
       this.#applyAllPending();
     } finally {
       this.#depth--;
+    }
+  }
+
+  /** As #apply; if that fails what is queued is tried all the same, as the kernel's log tells. */
+  #applyFirst(delta: 1 | -1, begin: number, end: number): void {
+    try {
+      this.#apply(delta, begin, end);
+    } catch (error) {
+      codeOf(error);
+      try {
+        this.#applyAllPending();
+      } catch (later) {
+        codeOf(later);
+      }
+      throw error;
     }
   }
 
@@ -233,9 +259,7 @@ export class MetadataSpaceMap implements SpaceMap<BlockNr> {
   }
 
   #noSpace(): DmError {
-    const text = 'unable to allocate new metadata block';
-    this.#tm.blocks.log.write('error', `space map metadata: ${text}`);
-    return new DmError('ENOSPC', text);
+    return new DmError('ENOSPC', 'no free metadata block');
   }
 
   #checkThreshold(): void {

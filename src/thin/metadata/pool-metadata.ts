@@ -12,7 +12,7 @@
  *   map and are handed to no one else until they are inserted or given back.
  * Does not: move data, or know tables, modes and bios.
  */
-import { assert, DmError } from '../../base/error.ts';
+import { assert, codeOf, DmError } from '../../base/error.ts';
 import type { Log } from '../../base/log.ts';
 import { getLe64 } from '../../base/struct.ts';
 import type { BlockDevice } from '../../block/device.ts';
@@ -190,7 +190,9 @@ export class PoolMetadata {
     const incompat = superblock.incompatFlags.get(view, 0);
     if (incompat !== 0) throw this.#refuseFeatures('', incompat);
     const compatRo = superblock.compatRoFlags.get(view, 0);
-    if (compatRo !== 0 && !this.#blocks.device.readOnly) {
+    const { isWriteProtected, readOnly } = this.#blocks.device;
+    // A handle that cannot write is not enough: another table may bring one that can.
+    if (compatRo !== 0 && !(isWriteProtected ?? readOnly)) {
       throw this.#refuseFeatures('RDWR ', compatRo);
     }
     this.#dataBlockSize = dataBlockSize;
@@ -396,12 +398,25 @@ export class PoolMetadata {
    * transaction; resolves when that is done or has failed. Throws if block 0 cannot be changed.
    */
   setNeedsCheck(): Promise<void> {
-    const block = this.#blocks.write(SUPERBLOCK_LOCATION, superblockValidator);
+    const block = this.#lockSuperblock();
     this.#flags |= NEEDS_CHECK;
     superblock.flags.set(block.view, 0, this.#flags);
     return this.#blocks.flush().catch((error: unknown) => {
       if (!(error instanceof DmError)) throw error;
     });
+  }
+
+  #lockSuperblock(): Block {
+    try {
+      return this.#blocks.write(SUPERBLOCK_LOCATION, superblockValidator);
+    } catch (error) {
+      codeOf(error);
+      // After a failed abort nobody is surprised.
+      if (this.#structures !== null) {
+        this.#log.write('error', "thin metadata: couldn't lock superblock");
+      }
+      throw error;
+    }
   }
 
   // --- devices

@@ -46,8 +46,7 @@ export class CellProcessor {
     try {
       mapped = this.#pool.metadata.lookup(thin.device, cell.begin, this.#found);
     } catch (error) {
-      const text = `dm_thin_find_block() failed: error = -${codeOf(error)}`;
-      this.#pool.logPlain('error', `process_cell: ${text}`);
+      this.#pool.lookupFailed(error);
       thin.deferWaiting(cell);
       bio.end(errno.EIO);
       return true;

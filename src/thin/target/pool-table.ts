@@ -5,7 +5,8 @@
 import { DmError } from '../../base/error.ts';
 import type { MappedDevice } from '../../mapper/mapped-device.ts';
 import type { UsedDevice } from '../../mapper/target.ts';
-import { NO_SPACE_TIMEOUT_SECONDS, type Pool } from './pool.ts';
+import { NO_SPACE_TIMEOUT_SECONDS } from './no-space-timeout.ts';
+import type { Pool } from './pool.ts';
 
 export class PoolTable {
   readonly #pools = new Set<Pool>();

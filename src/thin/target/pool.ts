@@ -6,7 +6,7 @@
  * While a commit runs nothing changes it; whoever wants to waits first (`metadataIdle`).
  * Does not: process bios (see worker.ts and the files it uses) or parse tables.
  */
-import type { Clock, Timer } from '../../base/clock.ts';
+import type { Clock } from '../../base/clock.ts';
 import { codeOf } from '../../base/error.ts';
 import { errno } from '../../base/errno.ts';
 import type { Log } from '../../base/log.ts';
@@ -20,11 +20,9 @@ import type { ThinDevice } from '../metadata/thin-device.ts';
 import { CellSpace } from './cells.ts';
 import type { PoolFeatures } from './features.ts';
 import { logWord, PoolMode } from './modes.ts';
+import { NoSpaceTimeout } from './no-space-timeout.ts';
 import type { ThinTarget } from './thin-target.ts';
 import { Worker } from './worker.ts';
-
-/** Seconds that I/O waits for space before it fails, unless set otherwise. 0: for ever. */
-export const NO_SPACE_TIMEOUT_SECONDS = 60;
 
 /** The two lock spaces of a thin device. */
 export interface DeviceCells {
@@ -75,9 +73,8 @@ export class Pool {
   #lowWaterTriggered = false;
   /** Queued I/O that has to be failed fails with ENOSPC instead of EIO. */
   #outOfDataSpace = false;
-  #noSpaceTimer: Timer | null = null;
+  readonly #noSpaceTimeout: NoSpaceTimeout;
   readonly #log: Log;
-  readonly #noSpaceTimeoutSeconds: () => number;
   readonly #cells = new Map<ThinDevice, DeviceCells>();
   /** Devices that `suspendThins` suspended, to be resumed by `resumeThins`. */
   #suspendedOwners: MappedDevice[] = [];
@@ -91,7 +88,9 @@ export class Pool {
     this.features = { ...options.features, mode: PoolMode.WRITE };
     this.clock = options.clock;
     this.#log = options.log;
-    this.#noSpaceTimeoutSeconds = options.noSpaceTimeoutSeconds;
+    this.#noSpaceTimeout = new NoSpaceTimeout(options.clock, options.noSpaceTimeoutSeconds, () =>
+      this.#noLongerWaitForSpace(),
+    );
     this.sectorsPerBlock = this.metadata.dataBlockSize;
     this.worker = new Worker(this);
     const { device: dataDevice } = options.dataDevice;
@@ -163,7 +162,7 @@ export class Pool {
   unbind(table: BoundTable): void {
     if (this.#table !== table) return;
     this.#table = null;
-    if (this.nrUsers > 1) this.setMode(PoolMode.FAIL);
+    if (this.thins.size > 0) this.setMode(PoolMode.FAIL);
     this.resumeThins();
   }
 
@@ -174,14 +173,14 @@ export class Pool {
     if (this.#table !== null) this.#table.adjusted.mode = mode;
     switch (mode) {
       case PoolMode.WRITE:
-        this.#cancelNoSpaceTimer();
+        this.#noSpaceTimeout.cancel();
         this.#outOfDataSpace = false;
         this.features.errorIfNoSpace = this.#table?.requested.errorIfNoSpace ?? false;
         this.metadata.setReadOnly(false);
         break;
       case PoolMode.OUT_OF_DATA_SPACE:
         this.#outOfDataSpace = true;
-        this.#startNoSpaceTimer();
+        this.#startNoSpaceTimeout();
         break;
       case PoolMode.OUT_OF_METADATA_SPACE:
       case PoolMode.READ_ONLY:
@@ -210,25 +209,20 @@ export class Pool {
 
   // --- out of data space
 
-  #startNoSpaceTimer(): void {
-    const seconds = this.#noSpaceTimeoutSeconds();
-    this.#cancelNoSpaceTimer();
-    if (this.features.errorIfNoSpace || seconds === 0) return;
-    this.#noSpaceTimer = this.clock.after(seconds * 1000, () => {
-      if (this.mode !== PoolMode.OUT_OF_DATA_SPACE || this.features.errorIfNoSpace) return;
-      this.features.errorIfNoSpace = true;
-      this.#notifyMode();
-      this.failQueued(errno.ENOSPC);
-    });
+  #startNoSpaceTimeout(): void {
+    this.#noSpaceTimeout.cancel();
+    if (!this.features.errorIfNoSpace) this.#noSpaceTimeout.start();
   }
 
-  #cancelNoSpaceTimer(): void {
-    this.#noSpaceTimer?.cancel();
-    this.#noSpaceTimer = null;
+  #noLongerWaitForSpace(): void {
+    if (this.mode !== PoolMode.OUT_OF_DATA_SPACE || this.features.errorIfNoSpace) return;
+    this.features.errorIfNoSpace = true;
+    this.#notifyMode();
+    this.failQueued(errno.ENOSPC);
   }
 
   stopTimers(): void {
-    this.#cancelNoSpaceTimer();
+    this.#noSpaceTimeout.cancel();
     this.worker.stopTicking();
   }
 
@@ -313,6 +307,12 @@ export class Pool {
     this.#abort();
     this.setMode(PoolMode.READ_ONLY);
     return error.code;
+  }
+
+  /** The mapping of a block cannot be read: its bio fails, nothing else. */
+  lookupFailed(error: unknown): void {
+    const text = `process_cell: dm_thin_find_block() failed: error = -${codeOf(error)}`;
+    this.logPlain('error', text);
   }
 
   /** A pass of the worker threw: our bug. Nothing is trusted any more; what is on disk is sound. */

@@ -106,7 +106,7 @@ export class ThinTarget extends Target {
     try {
       mapped = this.pool.metadata.lookup(this.device, block, this.#found);
     } catch (error) {
-      codeOf(error);
+      this.pool.lookupFailed(error);
       return MapResult.KILL;
     }
     const found = this.#found;

@@ -1,0 +1,65 @@
+# The kernel's side, in a guest of kernel-run. DISKS are the names of the disks.
+W=/run LOG=/run/kmsg
+n=0
+for d in $DISKS; do
+  letter=$(printf "\\x$(printf %x $((65 + n)))")
+  if [[ $d = loop* ]]; then
+    [[ -e /dev/loop0 ]] || modprobe -d $MODULES loop max_loop=8
+    truncate -s $(blockdev --getsize64 /dev/ubd$(printf "\\x$(printf %x $((97 + n)))")) $W/$d
+    losetup /dev/$d $W/$d
+  fi
+  declare $letter=/dev/$d
+  n=$((n + 1))
+done
+echo on >/proc/sys/kernel/printk_devkmsg
+mark() { echo "MARK $1" >/dev/kmsg; }
+cat /dev/kmsg >$LOG & kmsg=$!
+there() { "$@"; }
+here() { :; }
+# What a command that does I/O says: ok, or the last error in its output.
+errors='Input/output error|No space left on device|Operation not (permitted|supported)|Invalid argument|Read-only.*'
+told() { if [[ $1 = 0 ]]; then echo ok; else grep -oE "$errors" $2 | tail -n 1; fi; }
+
+# The sectors of a file, equal ones counted.
+sectors() { od -An -v -tx1 -w512 $1 | cut -c1-3 | uniq -c; }
+
+wr() {
+  local f=$W/wr.$BASHPID bytes=$(($3 * 512)) flags=direct,seek_bytes
+  [[ ${5-} != fua ]] || flags+=,dsync
+  head -c $bytes /dev/zero | tr '\0' "\\$(printf %o $4)" >$f
+  dd if=$f of=/dev/mapper/$1 bs=$bytes count=1 seek=$(($2 * 512)) oflag=$flags conv=notrunc \
+    >$f.io 2>&1
+  told $? $f.io
+  rm -f $f $f.io
+}
+rd() {
+  local f=$W/rd.$BASHPID
+  dd if=/dev/mapper/$1 of=$f bs=$(($3 * 512)) count=1 skip=$(($2 * 512)) \
+    iflag=direct,skip_bytes >$f.io 2>&1 || { told 1 $f.io; return; }
+  sectors $f
+  rm -f $f $f.io
+}
+trim() {
+  local f=$W/trim.$BASHPID
+  blkdiscard -o $(($2 * 512)) -l $(($3 * 512)) /dev/mapper/$1 >$f 2>&1
+  told $? $f
+}
+fsync() {
+  local f=$W/fsync.$BASHPID
+  sync /dev/mapper/$1 >$f 2>&1
+  told $? $f
+}
+usage() { echo $(($(stat -c %b $W/${1#/dev/}) / 2)) KiB; }
+no_space_timeout() { echo $1 >/sys/module/dm_thin_pool/parameters/no_space_timeout; }
+messages() {
+  local pool=$1 words=$2 i
+  for ((i = $3; i < $4; i++)); do
+    dmsetup message $pool 0 $words $i 2>/dev/null || { echo "refused: $i"; return; }
+  done
+}
+finish() {
+  mark end
+  until grep -q 'MARK end' $LOG; do sleep 0.05; done
+  kill $kmsg
+  while IFS= read -r l; do step L "$l"; done <$LOG
+}
