@@ -5,9 +5,11 @@ import { spawnSync } from 'node:child_process';
 
 export interface Pattern {
   readonly name: string;
-  readonly rw: 'randread' | 'randwrite' | 'read' | 'write';
+  readonly rw: 'randread' | 'randwrite' | 'randrw' | 'read' | 'write';
   readonly bs: string;
   readonly depth: number;
+  /** More of fio's options: a distribution, a mix. */
+  readonly extra?: readonly string[];
 }
 
 export const patterns: readonly Pattern[] = [
@@ -34,6 +36,7 @@ export function measure(uri: string, pattern: Pattern, mib: number, seconds: num
     `--iodepth=${pattern.depth}`,
     `--size=${mib}m`,
     '--randseed=42',
+    ...(pattern.extra ?? []),
     `--runtime=${Math.round(seconds * 1000)}ms`,
     '--time_based',
     '--output-format=json',

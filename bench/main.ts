@@ -4,6 +4,7 @@
 import fs from 'node:fs';
 import os from 'node:os';
 import { fileURLToPath } from 'node:url';
+import { cacheHeading, formatCache, realCache, runCache } from './cache.bench.ts';
 import { format, heading, real, run, type Row } from './nbd.bench.ts';
 import { measureWorker } from './worker.bench.ts';
 
@@ -30,6 +31,8 @@ const workerRows = ['idle', 'busy provisioning another volume', 'woken for every
 const workerTable = ['| worker | reads/s | ÷ idle |', '|---|---:|---:|', ...workerRows].join('\n');
 say(`4 KiB random reads of mapped blocks, targets alone\n\n${workerTable}\n\n${heading}`);
 const rows: Row[] = await run(real, (row) => say(format(row)));
+say(`\n${cacheHeading}`);
+const cacheRows = await runCache(realCache, (row) => say(formatCache(row)));
 
 const text = `# Results
 
@@ -45,6 +48,14 @@ snapshots: beside a snapshotted volume they show their plain speed.
 
 ${heading}
 ${rows.map(format).join('\n')}
+
+## Caches over NBD
+
+4 KiB random reads over ${realCache.mib} MiB, everything in the cache or nothing, the origin being
+a file on tmpfs like the cache; and a mix over a slow origin, after ${realCache.warmUpSeconds} s of it.
+
+${cacheHeading}
+${cacheRows.map(formatCache).join('\n')}
 
 ## The worker
 

@@ -9,7 +9,8 @@ import net from 'node:net';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 
-const program = fileURLToPath(new URL('../../bin/devmapper.js', import.meta.url));
+/** Our command. */
+export const program = fileURLToPath(new URL('../../bin/devmapper.js', import.meta.url));
 
 /** What has happened to a volume before it is measured. */
 export type VolumeState = 'provisioned' | 'unprovisioned' | 'snapshotted';
@@ -27,14 +28,16 @@ export interface Server {
   start(dir: string, mib: number, state: VolumeState): Promise<RunningServer>;
 }
 
-function must(command: string, args: readonly string[], env?: NodeJS.ProcessEnv): string {
+/** Runs a program that must succeed; its output. */
+export function must(command: string, args: readonly string[], env?: NodeJS.ProcessEnv): string {
   const options = { encoding: 'utf8', env: { ...process.env, ...env } } as const;
   const { status, stdout, stderr } = spawnSync(command, args, options);
   if (status === 0) return stdout.trim();
   throw new Error(`${command} ${args.join(' ')} exited with ${status}: ${stderr}`);
 }
 
-async function answers(socket: string): Promise<void> {
+/** Resolves when something listens on `socket`. */
+export async function answers(socket: string): Promise<void> {
   for (let tries = 0; tries < 500; tries++) {
     const ok = await new Promise<boolean>((resolve) => {
       const probe = net.connect(socket, () => {
@@ -49,18 +52,20 @@ async function answers(socket: string): Promise<void> {
   throw new Error(`nothing answers on ${socket}`);
 }
 
-async function ended(child: ChildProcess): Promise<void> {
+/** Resolves when `child` has ended. */
+export async function ended(child: ChildProcess): Promise<void> {
   if (child.exitCode !== null || child.signalCode !== null) return;
   await new Promise((resolve) => child.once('exit', resolve));
 }
 
 /** Fills a volume through its server, so that every block has its place. */
-function fill(uri: string, mib: number): void {
+export function fill(uri: string, mib: number): void {
   const fio = ['--name=fill', '--ioengine=nbd', `--uri=${uri}`, '--rw=write', '--bs=256k'];
   must('fio', [...fio, '--iodepth=8', `--size=${mib}m`, '--output-format=terse']);
 }
 
-function sparse(file: string, mib: number): void {
+/** Makes a sparse file. */
+export function sparse(file: string, mib: number): void {
   fs.writeFileSync(file, '');
   fs.truncateSync(file, mib * 1024 * 1024);
 }

@@ -3,6 +3,7 @@
  */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { formatCache, runCache, smokeCache } from '../bench/cache.bench.ts';
 import { format, run, smoke } from '../bench/nbd.bench.ts';
 import { servers } from '../bench/servers.ts';
 import { measureWorker } from '../bench/worker.bench.ts';
@@ -17,6 +18,17 @@ test('the benchmark over NBD measures every server in every row', { skip }, asyn
   assert.equal(lines.length, rows.length);
   for (const { iops } of rows) {
     assert.equal(iops.size, servers.length);
+    for (const [name, rate] of iops) assert.ok(rate > 0, `${name}: ${rate}`);
+  }
+});
+
+test('the benchmark of caches measures every row', { skip }, async () => {
+  const lines: string[] = [];
+  const rows = await runCache(smokeCache, (row) => lines.push(formatCache(row)));
+  assert.equal(rows.length, 3);
+  assert.equal(lines.length, 3);
+  for (const { iops } of rows) {
+    assert.ok(iops.size >= 3);
     for (const [name, rate] of iops) assert.ok(rate > 0, `${name}: ${rate}`);
   }
 });
