@@ -90,11 +90,11 @@ export class ArraysCheck {
   // --- what a clean shutdown leaves
 
   /**
-   * Dirty bits of unmapped blocks are surplus: nobody reads them, and cache_restore 0.9 sets them.
-   * Without `knowsMappings` that is not looked at.
+   * After a clean shutdown, if `knowsMappings`, dirty bits of unmapped blocks are surplus: nobody
+   * reads them, and cache_restore 0.9 sets them.
    */
   checkDirtyBits(knowsMappings: boolean): void {
-    const { dirtyRoot, nrCacheBlocks, version } = this.#sb;
+    const { cleanShutdown, dirtyRoot, nrCacheBlocks, version } = this.#sb;
     if (version === 1) return;
     if (dirtyRoot === 0) {
       const place: Place = {
@@ -114,7 +114,7 @@ export class ArraysCheck {
       nrBits: nrCacheBlocks,
       visitSetBit: (cblock) => {
         this.#visitor.dirtyBit?.(cblock);
-        if (!knowsMappings || this.#mapped.get(cblock) > 0) return;
+        if (!cleanShutdown || !knowsMappings || this.#mapped.get(cblock) > 0) return;
         if (nrSurplus++ === 0) first = cblock;
       },
     });
@@ -141,7 +141,7 @@ export class ArraysCheck {
       valueSize: HINT_SIZE,
       nrValues: nrCacheBlocks,
       // They are not resized with the cache, but made anew by the next clean shutdown.
-      mayEndEarly: !cleanShutdown,
+      anyLength: !cleanShutdown,
       visitValues: (begin, count, view, offset) => this.#visitHints(begin, count, view, offset),
     });
   }

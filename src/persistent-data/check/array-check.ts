@@ -26,8 +26,8 @@ export interface ArraySpec {
   readonly valueSize: number;
   /** How many values the owner says there are. */
   readonly nrValues: number;
-  /** Values that may be missing do no harm; otherwise they are damage. */
-  readonly mayEndEarly?: boolean;
+  /** There may as well be fewer or more, of which nothing is to be said. */
+  readonly anyLength?: boolean;
   /**
    * Sees the values of each sound block, `count` of them from `index` on. The view is valid during
    * the call, in which nothing may be read.
@@ -61,7 +61,7 @@ export function checkArray(run: CheckRun, root: number, spec: ArraySpec): void {
   for (const block of blocks) {
     const begin = block.index * perBlock;
     const here = { ...place, begin, end: begin + perBlock };
-    if (block.index >= nrBlocks) {
+    if (block.index >= nrBlocks && spec.anyLength !== true) {
       const text = `array block ${block.index} is beyond the ${nrValues} values`;
       run.report({ ...here, kind: 'surplus', text });
     }
@@ -91,12 +91,12 @@ export function checkArray(run: CheckRun, root: number, spec: ArraySpec): void {
 
 function reportMissing(
   run: CheckRun,
-  { mayEndEarly }: ArraySpec,
+  { anyLength }: ArraySpec,
   place: Place,
   begin: number,
   end: number,
 ): void {
-  if (mayEndEarly === true) return;
+  if (anyLength === true) return;
   const text = `no values from ${begin} to ${end - 1}`;
   run.report({ ...place, begin, end, kind: 'missing', text });
 }
@@ -121,7 +121,7 @@ function checkBlock(
   const nr = arrayNrEntries(view);
   const wanted = Math.min(place.end, Math.max(begin, spec.nrValues)) - begin;
   if (nr < wanted) reportMissing(run, spec, { ...place, blocknr }, begin + nr, begin + wanted);
-  if (nr > wanted && wanted > 0) {
+  if (nr > wanted && wanted > 0 && spec.anyLength !== true) {
     const text = `wanted ${wanted} values in array block ${index}, found ${nr}`;
     run.report({ ...place, blocknr, kind: 'surplus', text });
   }
