@@ -5,7 +5,7 @@ import { Client } from './client.ts';
 import { Mangling } from './dmsetup/mangling.ts';
 import { RequestError } from './failures.ts';
 import { getopt, OptionError, type ParsedOptions } from './getopt.ts';
-import { CommandFailed, complain, explain, print } from './output.ts';
+import { CommandFailed, complain, explain, print, printJson } from './output.ts';
 
 const DAEMON_HELP = `Usage: devmapper daemon [options]
 
@@ -18,6 +18,11 @@ Runs the daemon in the foreground, until SIGINT, SIGTERM or 'devmapper stop'.
   --kernel-quirks      do as the kernel does where it loses data (see docs/differences.md)
   --log-level LEVEL    fatal, error, warn, info (default), debug or trace
   -h, --help           show this
+`;
+
+const URI_HELP = `Usage: devmapper uri NAME [--json] [--state-dir DIR]
+
+Prints the NBD URI of a device, for qemu-img, nbdcopy, nbdinfo and others.
 `;
 
 const LOG_LEVELS = ['fatal', 'error', 'warn', 'info', 'debug', 'trace'];
@@ -127,11 +132,15 @@ async function waitForExit(pid: number): Promise<void> {
 
 /** `devmapper uri`; resolves to the exit code. */
 export async function uriCommand(argv: readonly string[]): Promise<number> {
-  const parsed = parse('uri', argv, [stateDirOption, { long: 'help', short: 'h' }]);
+  const parsed = parse('uri', argv, [
+    stateDirOption,
+    { long: 'json' },
+    { long: 'help', short: 'h' },
+  ]);
   if (parsed === null) return 2;
   const [name, ...more] = parsed.args;
   if (parsed.values.has('help')) {
-    print('Usage: devmapper uri NAME [--state-dir DIR]\n\nPrints the NBD URI of a device.');
+    process.stdout.write(URI_HELP);
     return 0;
   }
   if (name === undefined || more.length > 0) {
@@ -142,6 +151,7 @@ export async function uriCommand(argv: readonly string[]): Promise<number> {
     const client = new Client(parsed.values.get('state-dir')?.at(-1));
     const uri = (await uriOf(client, name)) ?? (await uriOf(client, mangle(name)));
     if (uri === null) complain(`devmapper uri: there is no device '${name}'`);
+    else if (parsed.values.has('json')) printJson({ name, uri });
     else print(uri);
     return uri === null ? 1 : 0;
   } catch (error) {

@@ -31,7 +31,7 @@ Metadata:
   dmsetup ...  behave exactly as dmsetup does; so does a link named dmsetup
   help, --help and --version
 
-Every command takes --state-dir DIR. 'devmapper COMMAND --help' tells more of our own commands.
+Every command takes --state-dir DIR. 'devmapper COMMAND --help' tells more.
 `;
 
 type Runner = (argv: readonly string[]) => Promise<number>;
@@ -66,6 +66,10 @@ export async function main(argv: readonly string[]): Promise<number> {
     return 1;
   }
   if (first === 'help' || first === '--help' || first === '-h') {
+    const [command] = rest;
+    if (command !== undefined && !command.startsWith('-')) {
+      return main([...argv.slice(0, 2), command, '--help']);
+    }
     process.stdout.write(HELP);
     return 0;
   }
@@ -77,7 +81,7 @@ export async function main(argv: readonly string[]): Promise<number> {
   const own = Object.hasOwn(runners, first) ? runners[first] : undefined;
   if (own !== undefined) return (await own())(rest);
   const { dmsetup } = await import('./dmsetup/dmsetup.ts');
-  return dmsetup('devmapper', argv.slice(2));
+  return dmsetup('devmapper', argv.slice(2), HELP);
 }
 
 /** As `main`, ending the process; a bug is reported with its stack. */

@@ -5,7 +5,7 @@ import type { Dependency, DeviceInfo } from '../../daemon/api-types.ts';
 import { RequestError } from '../failures.ts';
 import { print, printJson } from '../output.ts';
 import type { Context } from './context.ts';
-import { allDevices, checkForm, eachTarget, namesNone, noDevices } from './helpers.ts';
+import { allDevices, asShown, checkForm, eachTarget, namesNone, noDevices } from './helpers.ts';
 
 /** `deps`. */
 export async function deps(context: Context, args: readonly string[]): Promise<void> {
@@ -14,14 +14,17 @@ export async function deps(context: Context, args: readonly string[]): Promise<v
   checkForm(form);
   const single = context.namedByOption || args.length === 1;
   const found: { name: string; deps: readonly Dependency[] }[] = [];
+  const isInactive = options.has('inactive');
   const show = (device: DeviceInfo): void => {
-    const name = mangling.shown(device.name, 'name');
-    const used = options.has('inactive') ? [] : device.deps;
-    found.push({ name, deps: used });
-    if (options.has('json')) return;
+    if (options.has('json')) {
+      const shown = asShown(mangling, device);
+      found.push({ name: shown.name, deps: isInactive ? [] : shown.deps });
+      return;
+    }
+    const used = isInactive ? [] : device.deps;
     const words = used.map((dep) => `(${word(dep, form)})`);
     const line = [`${used.length} dependencies\t:`, ...words].join(' ');
-    print(single ? line : `${name}: ${line}`);
+    print(single ? line : `${mangling.shown(device.name, 'name')}: ${line}`);
   };
   if (namesNone(context, args)) {
     const all = await allDevices(context);

@@ -11,8 +11,15 @@ import { Context } from './context.ts';
 import { optionMistake } from './option-mistakes.ts';
 import { Options, optionSpecs, ownOptionSpecs } from './options.ts';
 
-/** Runs a command line; resolves to the exit code. `program` is named in mistakes. */
-export async function dmsetup(program: string, argv: readonly string[]): Promise<number> {
+/**
+ * Runs a command line; resolves to the exit code. `program` is named in mistakes. With `help`, a
+ * text of its own, it is devmapper, which tells more than dmsetup's usage.
+ */
+export async function dmsetup(
+  program: string,
+  argv: readonly string[],
+  help?: string,
+): Promise<number> {
   let options: Options;
   let args: readonly string[];
   try {
@@ -29,7 +36,7 @@ export async function dmsetup(program: string, argv: readonly string[]): Promise
     complain(mistake);
     return badCommandLine();
   }
-  return run(options, args);
+  return run(options, args, help);
 }
 
 function badCommandLine(): number {
@@ -37,35 +44,58 @@ function badCommandLine(): number {
   return 1;
 }
 
-async function showUsage(): Promise<void> {
-  (await import('./usage.ts')).showUsage();
+/** dmsetup's usage, or what `help` says instead, to standard error. */
+async function showUsage(help: string | undefined): Promise<void> {
+  if (help === undefined) (await import('./usage.ts')).showUsage();
+  else process.stderr.write(help);
 }
 
-async function run(options: Options, args: readonly string[]): Promise<number> {
+/** --help, to standard output unless it is dmsetup's. */
+async function showHelp(help: string | undefined, word: string | undefined): Promise<void> {
+  if (help === undefined) {
+    await showUsage(help);
+    return;
+  }
+  const isKnown = word !== undefined && commands.has(word);
+  const text = isKnown ? (await import('./command-help.ts')).commandHelp(word) : help;
+  process.stdout.write(text);
+}
+
+/** After the wrong number of arguments. */
+async function showCommandUsage(help: string | undefined, word: string): Promise<void> {
+  if (help === undefined) {
+    await showUsage(help);
+    return;
+  }
+  process.stderr.write((await import('./command-help.ts')).commandUsage(word));
+  complain(`Try 'devmapper ${word} --help'.`);
+}
+
+async function run(options: Options, args: readonly string[], help?: string): Promise<number> {
   const [word, ...rest] = args;
   if (options.has('version')) {
     (await import('./versions.ts')).printVersion();
     return 0;
   }
   if (options.has('help')) {
-    await showUsage();
+    await showHelp(help, word);
     return 0;
   }
   if (word === undefined) {
-    await showUsage();
+    await showUsage(help);
     return 1;
   }
   const command = commands.get(word);
   if (command === undefined) {
     complain('Unknown command.');
-    await showUsage();
+    await showUsage(help);
     return 1;
   }
   const named = options.has('uuid') || options.has('minor') ? 1 : 0;
   const min = word === 'create' ? command.min : Math.max(command.min - named, 0);
   if (rest.length < min || rest.length > command.max) {
     complain('Incorrect number of arguments.');
-    await showUsage();
+    await showCommandUsage(help, word);
     return 1;
   }
   return execute(options, command, rest);

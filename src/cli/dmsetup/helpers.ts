@@ -2,8 +2,9 @@
  * What dmsetup's commands have in common: naming devices, and what they print of them.
  */
 import type { DeviceInfo } from '../../daemon/api-types.ts';
-import { fail, failCommandLine, print } from '../output.ts';
+import { fail, failCommandLine, print, printJson } from '../output.ts';
 import { NAME_BYTES_MAX, type Context, type Target } from './context.ts';
+import type { Mangling } from './mangling.ts';
 
 /** The devices that a command names, by arguments or by option; fails if there is none. */
 export async function eachTarget(
@@ -60,6 +61,21 @@ export function checkForm(form: string): void {
 /** All devices, by name. */
 export function allDevices(context: Context): Promise<DeviceInfo[]> {
   return context.request<DeviceInfo[]>('GET', '/v1/devices');
+}
+
+/** Prints devices as JSON, with names and uuids as dmsetup shows them. */
+export function printDevices({ mangling }: Context, devices: readonly DeviceInfo[]): void {
+  printJson(devices.map((device) => asShown(mangling, device)));
+}
+
+/** A device with names and uuids as dmsetup shows them. */
+export function asShown(mangling: Mangling, device: DeviceInfo): DeviceInfo {
+  const deps = device.deps.map((dep) => ({
+    ...dep,
+    name: dep.name === null ? null : mangling.shown(dep.name, 'name'),
+  }));
+  const name = mangling.shown(device.name, 'name');
+  return { ...device, name, uuid: mangling.shown(device.uuid, 'uuid'), deps };
 }
 
 /** Says so if there is nothing to list. */

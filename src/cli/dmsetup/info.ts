@@ -2,9 +2,9 @@
  * `info`: blocks, or columns with -c (spec: dm-core, 7.1 and 7.2).
  */
 import type { DeviceInfo } from '../../daemon/api-types.ts';
-import { failCommandLine, print, printJson } from '../output.ts';
+import { failCommandLine, print } from '../output.ts';
 import type { Context } from './context.ts';
-import { allDevices, eachTarget, namesNone, noDevices } from './helpers.ts';
+import { allDevices, eachTarget, namesNone, noDevices, printDevices } from './helpers.ts';
 import { printInfo } from './info-block.ts';
 import { atoi } from './numbers.ts';
 
@@ -30,7 +30,7 @@ export async function info(context: Context, args: readonly string[]): Promise<v
       if (!isJson) printInfo(context, found);
     });
   }
-  if (isJson) printJson(devices);
+  if (isJson) printDevices(context, devices);
 }
 
 /** `info -c`: once, or as often as --count says, --interval seconds apart. */
@@ -52,7 +52,7 @@ async function infoInColumns(context: Context, args: readonly string[]): Promise
         devices.push(await context.callOrMissing<DeviceInfo>(device, ''));
       });
     }
-    if (options.has('json')) printJson(devices);
+    if (options.has('json')) printDevices(context, devices);
     else report.print(devices, all);
     if (left <= 1) return;
     print('');

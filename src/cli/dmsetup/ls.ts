@@ -3,9 +3,9 @@
  */
 import { spawnSync } from 'node:child_process';
 import type { DeviceInfo } from '../../daemon/api-types.ts';
-import { print, printJson } from '../output.ts';
+import { print } from '../output.ts';
 import type { Context } from './context.ts';
-import { allDevices, checkForm, noDevices } from './helpers.ts';
+import { allDevices, checkForm, noDevices, printDevices } from './helpers.ts';
 import { decode } from './mangling.ts';
 
 /** `ls`. */
@@ -20,7 +20,7 @@ export async function ls(context: Context): Promise<void> {
   const all = await allDevices(context);
   const devices = all.filter(({ targetTypes }) => type === undefined || targetTypes.includes(type));
   if (options.has('json')) {
-    printJson(devices);
+    printDevices(context, devices);
     return;
   }
   if (noDevices(context, all)) return;

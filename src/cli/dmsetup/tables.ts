@@ -4,7 +4,7 @@
 import type { DeviceInfo, DeviceLines } from '../../daemon/api-types.ts';
 import { print, printJson } from '../output.ts';
 import type { Context } from './context.ts';
-import { eachTarget, noDevices, verbose } from './helpers.ts';
+import { asShown, eachTarget, noDevices, verbose } from './helpers.ts';
 
 /** `clear`. */
 export async function clear(context: Context, args: readonly string[]): Promise<void> {
@@ -56,7 +56,8 @@ export async function showLines(
     });
   }
   if (options.has('json')) {
-    printJson(found);
+    const { mangling } = context;
+    printJson(found.map(({ device, lines }) => ({ device: asShown(mangling, device), lines })));
   } else if (isConcise) {
     const shown = options.has('target') ? found.filter(({ lines }) => lines.length > 0) : found;
     const { formatConcise } = await import('./concise.ts');
