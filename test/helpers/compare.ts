@@ -6,6 +6,7 @@
  * code and what the kernel logged meanwhile. Its first line may say what the disks $A, $B, … are:
  *   # disks: 4M 256M           their sizes; 256M and 128M if nothing is said
  *   # disks: 4M loop:64M       a disk that can discard
+ * A line `# about caches` gives it the words of sides/cache.sh.
  * Steps that do I/O print `ok` or the error:
  *   wr DEVICE SECTOR COUNT BYTE [fua]   one write of that byte, past caches
  *   trim DEVICE SECTOR COUNT, fsync DEVICE
@@ -49,9 +50,14 @@ export interface Transcripts {
 
 const LOG_PREFIX = 'device-mapper: ';
 const POWER_CUT = /^# power cut$/m;
+const ABOUT_CACHES = /^# about caches$/m;
 
 const sides = path.join(repoRoot, 'test', 'kernel', 'sides');
 const side = (name: string): string => fs.readFileSync(path.join(sides, `${name}.sh`), 'utf8');
+
+/** What all scripts begin with, or `script` does. */
+const beginning = (script: string, own: 'here' | 'there'): string =>
+  `${side('common')}${side(own)}${ABOUT_CACHES.test(script) ? side('cache') : ''}`;
 
 /** One of a script's disks. */
 interface Disk {
@@ -106,7 +112,7 @@ export async function runThere(script: string, { dir, files = '' }: Setup): Prom
   const settings = `DISKS='${names}' MODULES='${kernelModules}' I='${files}'`;
   const steps: Step[] = [];
   for (const part of script.split(POWER_CUT)) {
-    const text = `${settings}\n${side('common')}${side('there')}${part}\nfinish\n`;
+    const text = `${settings}\n${beginning(script, 'there')}${part}\nfinish\n`;
     const { code, stdout, stderr } = await runInKernel(text, { disks: images, dir: own });
     if (code !== 0) throw new Error(`the kernel's side ended with ${code}:\n${stdout}${stderr}`);
     steps.push(...parse(stdout, (line) => unescape(/^[^;]*;(.*)$/.exec(line)?.[1] ?? '')));
@@ -133,7 +139,7 @@ export async function runHere(script: string, { dir, files = '' }: Setup): Promi
   for (const [i, part] of parts.entries()) {
     const isLast = i === parts.length - 1;
     const end = `finish ${isLast ? 'stop' : 'kill'}`;
-    const text = `${here}\n${side('common')}${side('here')}${part}\n${end}\n`;
+    const text = `${here}\n${beginning(script, 'here')}${part}\n${end}\n`;
     const stdout = await runBash(text, own, disks);
     const asThere = disks.reduce(
       (all, { name }) => all.replaceAll(path.join(own, name), `/dev/${name}`),
@@ -214,7 +220,10 @@ function withoutStatistics(lines: readonly string[]): string[] {
 
 /** What a disk cannot do: a file and a user-mode kernel's disk differ in it. */
 function sameDisk(line: string): string {
-  return line.replace(/(Data device \(\S+\) ).*(: Disabling discard passdown\.)$/, '$1…$2');
+  return line.replace(
+    /((?:Data|Origin) device \(\S+\) ).*(: Disabling discard passdown\.)$/,
+    '$1…$2',
+  );
 }
 
 interface OpenStep extends Step {
