@@ -105,7 +105,7 @@ const helps: Readonly<Record<string, CommandHelp>> = {
       ...target,
       '-o, --options devno|devname|blkdevname': 'what to print of each',
       '--exec COMMAND': 'run it for each device, with its path',
-      '--tree': 'with -o inverted,ascii,utf,compact,uuid,open,active,rw,blkdevname,nodevice',
+      '--tree': '`help` lists what -o is then',
       ...json,
     },
   },
@@ -156,7 +156,7 @@ const helps: Readonly<Record<string, CommandHelp>> = {
   wait: {
     synopses: [`${DEVICE} [<event_nr>]`],
     text: `Returns when the device's event number differs from <event_nr> (0), or when it is removed. Events
-are changes of a pool's mode, space that runs low, failing stripes, renames; see \`info -c -o events\`.`,
+are changes of a pool's mode, space that runs low, renames; see \`info -c -o events\`.`,
     options: verbose,
   },
   mknodes: {
