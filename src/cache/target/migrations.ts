@@ -281,15 +281,20 @@ export class Migrations {
   #removeMapping(bio: Bio, lock: BlockLock, cblock: number): void {
     const { metadata, policy, committer } = this.#cache;
     try {
-      if (policy.invalidateMapping(cblock)) metadata.removeMapping(cblock);
+      metadata.removeMapping(cblock);
     } catch (error) {
       this.#cache.operationFailed(error);
       this.#invalidated(bio, lock, errno.EIO);
       return;
     }
     committer.continueAfterCommit((status) => {
-      if (status !== 0) this.#invalidated(bio, lock, errno.EIO);
-      else this.#writeOrigin(bio, lock);
+      if (status !== 0) {
+        // The policy keeps the block: the next write must not pass it by.
+        this.#invalidated(bio, lock, errno.EIO);
+        return;
+      }
+      policy.invalidateMapping(cblock);
+      this.#writeOrigin(bio, lock);
     });
     committer.schedule();
   }
