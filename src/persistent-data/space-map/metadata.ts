@@ -33,9 +33,10 @@ interface Pending {
 interface Threshold {
   readonly blocks: number;
   readonly reached: () => void;
-  /** Whether it was at or below the level at the last allocation. */
-  below: boolean;
 }
+
+/** Index block, overflow tree and bitmap: fewer blocks cannot even be counted. */
+const OWN_BLOCKS_MIN = 3;
 
 export class MetadataSpaceMap implements SpaceMap<BlockNr> {
   readonly #tm: TransactionManager;
@@ -47,6 +48,8 @@ export class MetadataSpaceMap implements SpaceMap<BlockNr> {
   #depth = 0;
   readonly #pending: Pending[] = [];
   #threshold: Threshold | null = null;
+  /** What was free after the last allocation; Infinity if there was none. */
+  freeAtAllocation = Number.POSITIVE_INFINITY;
   /**
    * While the map makes itself: blocks are handed out in order from `#begin`, counts are queued.
    */
@@ -66,6 +69,7 @@ export class MetadataSpaceMap implements SpaceMap<BlockNr> {
   static create(tm: TransactionManager, nrBlocks: number): MetadataSpaceMap {
     const sm = new MetadataSpaceMap(tm);
     const n = Math.min(nrBlocks, METADATA_BLOCKS_MAX);
+    if (n < OWN_BLOCKS_MIN) throw tooSmall(tm, n);
     sm.#begin = 1; // Block 0 is the superblock.
     sm.#bootstrapEnd = n;
     sm.#map = LowLevelMap.create(tm, MetadataIndexStore.create(tm));
@@ -104,7 +108,7 @@ export class MetadataSpaceMap implements SpaceMap<BlockNr> {
    * not.
    */
   setThreshold(blocks: number, reached: () => void): void {
-    this.#threshold = { blocks, reached, below: false };
+    this.#threshold = { blocks, reached };
   }
 
   count(block: BlockNr): number {
@@ -263,11 +267,22 @@ export class MetadataSpaceMap implements SpaceMap<BlockNr> {
   }
 
   #checkThreshold(): void {
+    const before = this.freeAtAllocation;
+    const now = this.nrFree;
+    this.freeAtAllocation = now;
     const threshold = this.#threshold;
-    if (threshold === null) return;
-    const below = this.nrFree <= threshold.blocks;
-    const reached = below && !threshold.below;
-    threshold.below = below;
-    if (reached) threshold.reached();
+    if (threshold !== null && now <= threshold.blocks && before > threshold.blocks) {
+      threshold.reached();
+    }
   }
+}
+
+/** The kernel notices when it counts the blocks that it has taken beyond the end. */
+function tooSmall(tm: TransactionManager, nrBlocks: number): DmError {
+  const { log } = tm.blocks;
+  log.write('error', 'space map common: metadata block out of bounds');
+  log.write('error', 'space map common: dm_tm_shadow_block() failed');
+  log.write('error', 'space map metadata: dm_sm_metadata_create: apply_bops failed');
+  const wanted = `wanted at least ${OWN_BLOCKS_MIN} metadata blocks`;
+  return new DmError('EINVAL', `${wanted}, found ${nrBlocks}`);
 }

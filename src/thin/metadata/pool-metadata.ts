@@ -119,23 +119,37 @@ export class PoolMetadata {
    */
   static async open(device: BlockDevice, log: Log, options: OpenOptions): Promise<PoolMetadata> {
     const pmd = new PoolMetadata(device, log, options.cacheBytes);
+    let freeAtAllocation: number | null = null;
     if (pmd.#blocks.isZero(SUPERBLOCK_LOCATION)) {
       if (!options.mayFormat) throw new DmError('EPERM', 'the metadata device is not formatted');
-      await pmd.#format(options.dataBlockSize);
+      freeAtAllocation = await pmd.#format(options.dataBlockSize);
     }
     pmd.#open(options.dataBlockSize);
+    // The kernel goes on with the map that it has made, which knows whether it is short already.
+    if (freeAtAllocation !== null) pmd.#s.metadataSm.freeAtAllocation = freeAtAllocation;
     return pmd;
   }
 
   // --- format and open
 
-  async #format(dataBlockSize: number): Promise<void> {
+  /** Resolves to what the metadata space map had free after the last allocation. */
+  async #format(dataBlockSize: number): Promise<number> {
     const tm = new TransactionManager(this.#blocks);
-    const metadataSm = MetadataSpaceMap.create(tm, this.#blocks.nrBlocks);
-    const dataSm = DiskSpaceMap.create(tm, 0);
+    const metadataSm = this.#explained(
+      () => MetadataSpaceMap.create(tm, this.#blocks.nrBlocks),
+      "transaction manager: couldn't create metadata space map",
+      'thin metadata: tm_create_with_sm failed',
+    );
+    const dataSm = this.#explained(
+      () => DiskSpaceMap.create(tm, 0),
+      'thin metadata: sm_disk_create failed',
+    );
     const trees = this.#trees(tm, () => dataSm);
     const root = trees.topLevel.empty();
-    const detailsRoot = trees.details.empty();
+    const detailsRoot = this.#explained(
+      () => trees.details.empty(),
+      "thin metadata: couldn't create devices root",
+    );
     await tm.preCommit();
     // A crash here leaves block 0 zero: the device is still unformatted.
     await tm.commit(() => {
@@ -151,6 +165,18 @@ export class PoolMetadata {
       dataSm.writeRoot(view, superblock.dataSpaceMapRoot.offset);
       metadataSm.writeRoot(view, superblock.metadataSpaceMapRoot.offset);
     });
+    return metadataSm.freeAtAllocation;
+  }
+
+  /** What `make` returns; a DmError of it is followed by the kernel's lines. */
+  #explained<T>(make: () => T, ...lines: readonly string[]): T {
+    try {
+      return make();
+    } catch (error) {
+      codeOf(error);
+      for (const line of lines) this.#log.write('error', line);
+      throw error;
+    }
   }
 
   #trees(
@@ -175,13 +201,10 @@ export class PoolMetadata {
   }
 
   #open(dataBlockSize: number): void {
-    let view;
-    try {
-      ({ view } = this.#blocks.read(SUPERBLOCK_LOCATION, superblockValidator));
-    } catch (error) {
-      this.#log.write('error', "thin metadata: couldn't read superblock");
-      throw error;
-    }
+    const { view } = this.#explained(
+      () => this.#blocks.read(SUPERBLOCK_LOCATION, superblockValidator),
+      "thin metadata: couldn't read superblock",
+    );
     const found = superblock.dataBlockSize.get(view, 0);
     if (found !== dataBlockSize) {
       const change = `(from ${found} to ${dataBlockSize})`;
@@ -215,14 +238,11 @@ export class PoolMetadata {
   #readState(): void {
     const { view } = this.#blocks.read(SUPERBLOCK_LOCATION, superblockValidator);
     const tm = new TransactionManager(this.#blocks);
-    let metadataSm: MetadataSpaceMap;
-    try {
-      metadataSm = MetadataSpaceMap.open(tm, view, superblock.metadataSpaceMapRoot.offset);
-    } catch (error) {
-      this.#log.write('error', "transaction manager: couldn't open metadata space map");
-      this.#log.write('error', 'thin metadata: tm_open_with_sm failed');
-      throw error;
-    }
+    const metadataSm = this.#explained(
+      () => MetadataSpaceMap.open(tm, view, superblock.metadataSpaceMapRoot.offset),
+      "transaction manager: couldn't open metadata space map",
+      'thin metadata: tm_open_with_sm failed',
+    );
     const dataSm = DiskSpaceMap.open(tm, view, superblock.dataSpaceMapRoot.offset);
     this.#structures = {
       tm,
