@@ -46,8 +46,8 @@ export class CacheMetadata extends CacheTransaction {
 
   /**
    * Opens the metadata on `device`, formatting it first if allowed and needed, and takes the mark
-   * of a clean shutdown off it. Rejects with DmError: EPERM, ENOTBLK, EILSEQ, EINVAL, ENOSPC, EIO;
-   * the log says why.
+   * of a clean shutdown off it unless told to keep it. Rejects with DmError: EPERM, ENOTBLK,
+   * EILSEQ, EINVAL, ENOSPC, EIO; the log says why.
    */
   static async open(device: BlockDevice, log: Log, options: OpenOptions): Promise<CacheMetadata> {
     const metadata = new CacheMetadata(device, log, options);

@@ -3,6 +3,7 @@
  * together: opened, committed, aborted (spec: cache, 3 to 5 and 7).
  *
  *   CLEAN_SHUTDOWN on the disk:  open ─► cleared ─► commit(true) ─► set ─► commit(false) ─► cleared
+ *   with `keepsMark`, opening leaves it: the owner commits before any data change.
  *
  * What a crash leaves: exactly the state of the last commit.
  * Invariants: nothing changes while a commit runs; of a transaction in which an operation has
@@ -47,9 +48,11 @@ export interface OpenOptions {
   readonly mayFormat: boolean;
   /** For formatting only: what is on the disk counts. */
   readonly format: CacheFormat;
+  /** Leave the mark of a clean shutdown to the owner, who commits before any data change. */
+  readonly keepsMark?: boolean;
   /** Memory for metadata blocks. */
   readonly cacheBytes?: number;
-  /** Believe dirty bits after an unclean shutdown when cblocks are taken away, as the kernel does. */
+  /** As the kernel: believe dirty bits after a crash when cblocks are taken away. */
   readonly kernelQuirks?: boolean;
 }
 
@@ -88,7 +91,7 @@ export class CacheTransaction {
   // --- format and open
 
   /** Formats the device if allowed and needed, opens it, and takes the mark of cleanness off. */
-  protected async openDevice({ mayFormat, format }: OpenOptions): Promise<void> {
+  protected async openDevice({ mayFormat, format, keepsMark }: OpenOptions): Promise<void> {
     const isFresh = this.#blocks.isZero(SUPERBLOCK_LOCATION);
     if (isFresh) {
       if (!mayFormat) throw new DmError('EPERM', 'the metadata device is not formatted');
@@ -97,7 +100,7 @@ export class CacheTransaction {
     this.#checkSuperblock();
     this.#readState();
     if (isFresh) this.#cleanWhenOpened = this.#isDirtyStateKnown = true;
-    await this.#markInUse();
+    if (keepsMark !== true) await this.#markInUse();
   }
 
   async #format(format: CacheFormat): Promise<void> {

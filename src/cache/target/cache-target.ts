@@ -150,9 +150,9 @@ export class CacheTarget extends Target {
     const fastSector = cblock * cache.blockSectors + within;
     if (isWrite) {
       cache.discards.clear(oblock);
-      if (ioMode === IoMode.WRITETHROUGH && !cache.isDirty(cblock)) {
-        return this.#writeBoth(bio, fastSector);
-      }
+      // A dirty block (after a crash, each) stays so; yet the origin gets what is written.
+      const isWriteback = cache.kernelQuirks && cache.isDirty(cblock);
+      if (ioMode === IoMode.WRITETHROUGH && !isWriteback) return this.#writeBoth(bio, fastSector);
       cache.setDirty(cblock);
     }
     this.#tickWith(bio);
@@ -189,7 +189,7 @@ export class CacheTarget extends Target {
     return MapResult.SUBMITTED;
   }
 
-  /** A clean block in writethrough mode: both devices get the write, neither waits for the other. */
+  /** Writethrough mode: both devices get the write, neither waits for the other. */
   #writeBoth(bio: Bio, fastSector: number): MapResult {
     this.#account(bio);
     if ((bio.flags & BioFlag.FUA) === 0) {

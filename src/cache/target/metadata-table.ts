@@ -70,7 +70,9 @@ async function open(
   format: 1 | 2,
 ): Promise<CacheMetadata> {
   try {
-    const options = { dataBlockSize, format, mayFormat: true, kernelQuirks };
+    // A table that is loaded and dropped has changed nothing: the first resume takes the mark off.
+    const keepsMark = !kernelQuirks;
+    const options = { dataBlockSize, format, mayFormat: true, keepsMark, kernelQuirks };
     return await CacheMetadata.open(device.device, context.log, options);
   } catch (error) {
     throw complaint(error);
