@@ -172,7 +172,7 @@ async function compare(story: Story, kernel: unknown, ours: unknown): Promise<vo
   }
 }
 
-test('hazard 1: what is written after suspend and resume counts as dirty after a crash', async () => {
+test('hazard 1: what is written after a resume counts as dirty after a crash', async () => {
   const story: Story = async (machine) => {
     await machine.create('writeback smq 0');
     await machine.write(0, BLOCK, 0x11);
@@ -213,7 +213,7 @@ test('hazard 2: dirty blocks keep a fast device from shrinking after a crash, to
   await compare(story, ['done', '131072x33 131072x00'], ['EINVAL', '262144x33']);
 });
 
-test('hazard 3: a fast device that shrank without a reload is refused, not met as I/O errors', async () => {
+test('hazard 3: a fast device that shrank without a reload is refused', async () => {
   const story: Story = async (machine) => {
     await machine.create('writeback smq 0');
     await machine.write(0, 8 * BLOCK, 0x33);
@@ -326,7 +326,7 @@ test('hazard 8: a table that is loaded and dropped leaves a clean cache clean', 
   await compare(story, ['EINVAL', '1'], ['done', '0']);
 });
 
-test('a cache whose first resume was refused is as clean as it was before', async () => {
+test('a cache whose first resume was refused is as clean as before', async () => {
   const story: Story = async (machine) => {
     await machine.create(`writeback smq ${T0}`);
     await machine.write(0, BLOCK, 0x11);
@@ -361,7 +361,7 @@ test('hazard 9: two caches do not share their metadata', async () => {
   await compare(story, ['done', '32768x11 32768x33'], ['EBUSY', '32768x11 32768x22']);
 });
 
-test('hazard 10: discarded blocks never show what the fast device held, nor turn dirty by reads', async () => {
+test('hazard 10: discarded blocks show no old data, and reads make nothing dirty', async () => {
   const story: Story = async (machine) => {
     await fill(machine.fast, 0, NR_CBLOCKS * BLOCK, 0xee);
     await fill(machine.origin, 0, 64 * BLOCK, 0x0a);
@@ -387,7 +387,7 @@ test('hazard 10: discarded blocks never show what the fast device held, nor turn
 
 // 600 cblocks have one full array block and a part of one; 509 fill one. The kernel leaves the
 // second one in the tree then, and its own cache_check complains.
-test('a fast device shrunk to a whole number of array blocks leaves metadata that is sound', async () => {
+test('a fast device shrunk to whole array blocks leaves sound metadata', async () => {
   const machine = new Machine(false);
   await machine.clock.run(
     (async () => {
