@@ -18,7 +18,7 @@ export interface CacheParameters {
   readonly warmUpSeconds: number;
 }
 
-export const realCache: CacheParameters = { mib: 256, seconds: 3, rounds: 3, warmUpSeconds: 45 };
+export const realCache: CacheParameters = { mib: 256, seconds: 2, rounds: 3, warmUpSeconds: 30 };
 /** Enough to see that everything still runs. */
 export const smokeCache: CacheParameters = { mib: 16, seconds: 0.3, rounds: 1, warmUpSeconds: 1 };
 

@@ -21,8 +21,8 @@ export interface Parameters {
 }
 
 export const real: Parameters = {
-  mib: 1024,
-  seconds: 3,
+  mib: 512,
+  seconds: 2,
   rounds: 3,
   patterns,
   states: ['provisioned', 'unprovisioned', 'snapshotted'],
