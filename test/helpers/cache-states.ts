@@ -60,8 +60,11 @@ export const EMPTY: CacheState = {
 };
 
 /** A clean shutdown of a cache with `mappings`: everything about it is random. */
-export function randomShutdown(random: Random, { size, mappings }: CacheState): Shutdown {
-  const nrDiscards = random.below(700);
+export function randomShutdown(
+  random: Random,
+  { size, mappings }: CacheState,
+  nrDiscards = random.below(700),
+): Shutdown {
   const share = random.next();
   return {
     dirty: new Set([...mappings.keys()].filter(() => random.chance(0.4))),
