@@ -41,7 +41,8 @@ rd() {
 }
 trim() {
   local f=$W/trim.$BASHPID
-  blkdiscard -o $(($2 * 512)) -l $(($3 * 512)) /dev/mapper/$1 >$f 2>&1
+  # Without -f it reads the device first.
+  blkdiscard -f -o $(($2 * 512)) -l $(($3 * 512)) /dev/mapper/$1 >$f 2>&1
   told $? $f
 }
 fsync() {
