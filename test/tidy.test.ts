@@ -22,7 +22,7 @@ const mayImport: Record<string, readonly string[]> = {
   'cache/target': ['base', 'block', 'persistent-data', 'mapper', 'cache/metadata', 'cache/policy'],
   'cache/tools': ['base', 'block', 'persistent-data', 'cache/metadata'],
   nbd: ['base', 'block'],
-  daemon: ['base', 'block', 'mapper', 'thin/target', 'cache/target', 'nbd'],
+  daemon: ['base', 'block', 'mapper', 'thin/target', 'thin/tools', 'cache/target', 'nbd'],
   // The commands speak to the daemon over its API; the tools they run themselves.
   cli: ['base', 'daemon', 'thin/tools'],
 };

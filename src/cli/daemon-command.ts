@@ -18,6 +18,8 @@ Runs the daemon in the foreground, until SIGINT, SIGTERM or 'devmapper stop'.
   --kernel-quirks      do as the kernel does where it loses data (see docs/differences.md)
   --log-level LEVEL    fatal, error, warn, info (default), debug or trace
   -h, --help           show this
+
+With $DM_VERIFY=all the whole metadata of a pool is checked after every commit; a fault fails the pool.
 `;
 
 const URI_HELP = `Usage: devmapper uri NAME [--json] [--state-dir DIR]

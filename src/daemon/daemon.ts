@@ -21,6 +21,7 @@ import { zero } from '../mapper/targets/zero.ts';
 import { NbdServer, removeStale } from '../nbd/server.ts';
 import { registerThin } from '../thin/target/index.ts';
 import type { PoolTable } from '../thin/target/pool-table.ts';
+import { poolFaults } from '../thin/tools/check.ts';
 import { makeApi } from './api.ts';
 import { DaemonLog } from './daemon-log.ts';
 import { DeviceExports } from './exports.ts';
@@ -30,6 +31,8 @@ import { DRIVER_VERSION, LIBRARY_VERSION, packageVersion } from './version.ts';
 export interface DaemonOptions {
   readonly state: StateDir;
   readonly logLevel?: string;
+  /** Check whole metadata after every commit. */
+  readonly verify?: boolean;
   /** Serve NBD over TCP, too. */
   readonly tcp?: { readonly host: string; readonly port: number };
   /** Do as the kernel does where it loses data: for comparison only. */
@@ -62,7 +65,10 @@ export class Daemon {
     this.registry.register(errorTarget);
     this.registry.register(linear);
     this.registry.register(striped);
-    this.#pools = registerThin(this.registry);
+    this.#pools = registerThin(
+      this.registry,
+      options.verify === true ? { verify: poolFaults } : {},
+    );
     registerCache(this.registry, { kernelQuirks: options.kernelQuirks ?? false });
     this.registry.register(zero);
     this.#nbd = new NbdServer(new DeviceExports(this.registry), this.log);

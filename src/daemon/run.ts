@@ -14,6 +14,15 @@ export interface RunOptions {
   readonly kernelQuirks: boolean;
 }
 
+/** $DM_VERIFY is `all`, or nothing. */
+function wantsVerify(): boolean {
+  const { DM_VERIFY = '' } = process.env;
+  if (!['', 'all'].includes(DM_VERIFY)) {
+    throw new DmError('EINVAL', `DM_VERIFY: wanted 'all' or nothing, found '${DM_VERIFY}'`);
+  }
+  return DM_VERIFY === 'all';
+}
+
 /** Runs a daemon until it is stopped; resolves to the exit code. */
 export async function runDaemon(options: RunOptions): Promise<number> {
   let daemon: Daemon | null = null;
@@ -22,6 +31,7 @@ export async function runDaemon(options: RunOptions): Promise<number> {
       state: findStateDir(options.stateDir),
       ...(options.logLevel !== undefined && { logLevel: options.logLevel }),
       ...(options.tcp !== undefined && { tcp: options.tcp }),
+      verify: wantsVerify(),
       kernelQuirks: options.kernelQuirks,
     };
     daemon = new Daemon(daemonOptions);

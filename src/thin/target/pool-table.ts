@@ -6,12 +6,19 @@ import { DmError } from '../../base/error.ts';
 import type { MappedDevice } from '../../mapper/mapped-device.ts';
 import type { UsedDevice } from '../../mapper/target.ts';
 import { NO_SPACE_TIMEOUT_SECONDS } from './no-space-timeout.ts';
+import type { PoolVerifier } from './pool-options.ts';
 import type { Pool } from './pool.ts';
 
 export class PoolTable {
+  /** For every pool; see PoolOptions. */
+  readonly verify: PoolVerifier | null;
   readonly #pools = new Set<Pool>();
   /** As the kernel's module parameter: read whenever a pool runs out of data space. */
   noSpaceTimeoutSeconds = NO_SPACE_TIMEOUT_SECONDS;
+
+  constructor(verify: PoolVerifier | null = null) {
+    this.verify = verify;
+  }
 
   findByDevice(device: MappedDevice): Pool | undefined {
     for (const pool of this.#pools) if (pool.device === device) return pool;

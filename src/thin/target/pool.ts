@@ -14,13 +14,13 @@ import type { Bio } from '../../block/bio.ts';
 import { Copier } from '../../block/copy.ts';
 import { flushDevice, type BlockDevice } from '../../block/device.ts';
 import type { MappedDevice } from '../../mapper/mapped-device.ts';
-import type { UsedDevice } from '../../mapper/target.ts';
 import { MetadataOperationError, type PoolMetadata } from '../metadata/pool-metadata.ts';
 import type { ThinDevice } from '../metadata/thin-device.ts';
 import { CellSpace } from './cells.ts';
 import type { PoolFeatures } from './features.ts';
 import { logWord, PoolMode } from './modes.ts';
 import { NoSpaceTimeout } from './no-space-timeout.ts';
+import type { BoundTable, PoolOptions, PoolVerifier } from './pool-options.ts';
 import type { ThinTarget } from './thin-target.ts';
 import { Worker } from './worker.ts';
 
@@ -30,28 +30,8 @@ export interface DeviceCells {
   readonly physical: CellSpace;
 }
 
-/** What a pool needs of the table that is bound to it. */
-export interface BoundTable {
-  /** The features as in force, the mode following the pool's. */
-  readonly adjusted: PoolFeatures;
-  readonly requested: PoolFeatures;
-  readonly lowWaterBlocks: number;
-  /** Data blocks that the table covers. */
-  readonly nrBlocks: number;
-  readonly metadataDevice: BlockDevice;
-  readonly dataDevice: BlockDevice;
-}
-
-export interface PoolOptions {
-  readonly device: MappedDevice;
-  readonly metadataDevice: UsedDevice;
-  readonly dataDevice: UsedDevice;
-  readonly metadata: PoolMetadata;
-  readonly features: PoolFeatures;
-  readonly log: Log;
-  readonly clock: Clock;
-  readonly noSpaceTimeoutSeconds: () => number;
-}
+/** Faults of a commit that are logged. */
+const FAULTS_LOGGED_MAX = 20;
 
 export class Pool {
   /** The mapped device of the pool; data I/O goes through it. */
@@ -70,6 +50,8 @@ export class Pool {
   suspended = true;
   features: PoolFeatures;
   #table: BoundTable | null = null;
+  #metadataDevice: BlockDevice;
+  readonly #verify: PoolVerifier | null;
   #lowWaterTriggered = false;
   /** Queued I/O that has to be failed fails with ENOSPC instead of EIO. */
   #outOfDataSpace = false;
@@ -85,6 +67,8 @@ export class Pool {
     this.metadataIdentity = options.metadataDevice.identity;
     this.dataIdentity = options.dataDevice.identity;
     this.metadata = options.metadata;
+    this.#metadataDevice = options.metadataDevice.device;
+    this.#verify = options.verify;
     this.features = { ...options.features, mode: PoolMode.WRITE };
     this.clock = options.clock;
     this.#log = options.log;
@@ -153,6 +137,7 @@ export class Pool {
     const oldMode = this.mode;
     const newMode = table.adjusted.mode;
     this.#table = table;
+    this.#metadataDevice = table.metadataDevice;
     this.metadata.setDevice(table.metadataDevice);
     this.features = { ...table.adjusted, mode: oldMode };
     this.setMode(newMode);
@@ -279,9 +264,20 @@ export class Pool {
     } catch (error) {
       return this.operationFailed(error);
     }
+    // Before anything else is written: what it sees is this commit's.
+    const faults = this.#verify?.(this.#metadataDevice) ?? [];
+    if (faults.length > 0) return this.#faulty(faults);
     this.#checkMetadataSpace();
     this.#checkDataSpace();
     return 0;
+  }
+
+  /** What was committed is wrong: nothing more is written to it. */
+  #faulty(faults: readonly string[]): number {
+    this.log('error', 'verification after a commit has failed');
+    for (const fault of faults.slice(0, FAULTS_LOGGED_MAX)) this.log('error', `fault: ${fault}`);
+    this.setMode(PoolMode.FAIL);
+    return errno.EIO;
   }
 
   #checkMetadataSpace(): void {

@@ -22,7 +22,8 @@ import { MetadataOperationError, PoolMetadata } from '../metadata/pool-metadata.
 import { formatFeatures, parseFeatures, type PoolFeatures } from './features.ts';
 import { handleMessage } from './messages.ts';
 import { PoolMode, statusWord } from './modes.ts';
-import { Pool, type BoundTable } from './pool.ts';
+import { Pool } from './pool.ts';
+import type { BoundTable } from './pool-options.ts';
 import type { PoolTable } from './pool-table.ts';
 
 /** Data block sizes in sectors: 64 KiB to 1 GiB, multiples of 64 KiB. */
@@ -349,6 +350,7 @@ async function findOrMake(
     log: context.log,
     clock: context.clock,
     noSpaceTimeoutSeconds: () => pools.noSpaceTimeoutSeconds,
+    verify: pools.verify,
   });
   pools.add(pool);
   pools.acquire(pool);

@@ -93,6 +93,17 @@ export async function checkPool(
   return check.finish(device);
 }
 
+/**
+ * What is wrong with the metadata on `device`, leaks included, a line a fault. It is read before
+ * this returns, so that a pool in use can be looked at between two of its commits.
+ */
+export function poolFaults(device: BlockDevice): string[] {
+  const said: string[] = [];
+  const check = new PoolCheck(new DeviceReader(device), {}, { message: (text) => said.push(text) });
+  check.run();
+  return [...check.damage.lines(), ...said];
+}
+
 /** Where damage is that no tree or space map has. */
 const inSuperblock: Place = { where: 'superblock', path: [], blocknr: 0, begin: 0, end: 0 };
 
@@ -122,6 +133,10 @@ class PoolCheck {
     this.#options = options;
     this.#listener = listener;
     this.#run = new CheckRun(reader, (damage) => this.#report(damage));
+  }
+
+  get damage(): DamageList {
+    return this.#damage;
   }
 
   #report(damage: Damage): void {
