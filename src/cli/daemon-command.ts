@@ -3,7 +3,7 @@
  */
 import { Client } from './client.ts';
 import { Mangling } from './dmsetup/mangling.ts';
-import { RequestError } from './failures.ts';
+import { DaemonError, RequestError } from './failures.ts';
 import { getopt, OptionError, type ParsedOptions } from './getopt.ts';
 import { CommandFailed, complain, explain, print, printJson } from './output.ts';
 
@@ -19,7 +19,7 @@ Runs the daemon in the foreground, until SIGINT, SIGTERM or 'devmapper stop'.
   --log-level LEVEL    fatal, error, warn, info (default), debug or trace
   -h, --help           show this
 
-With $DM_VERIFY=all the whole metadata of a pool is checked after every commit; a fault fails the pool.
+With $DM_VERIFY=all whole metadata is checked after every commit; a fault fails the pool.
 `;
 
 const URI_HELP = `Usage: devmapper uri NAME [--json] [--state-dir DIR]
@@ -28,6 +28,10 @@ Prints the NBD URI of a device, for qemu-img, nbdcopy, nbdinfo and others.
 `;
 
 const LOG_LEVELS = ['fatal', 'error', 'warn', 'info', 'debug', 'trace'];
+
+const POLL_MS = 20;
+/** Tries to reach a daemon that ends connections without an answer. */
+const ENDING_TRIES = 50;
 
 const stateDirOption = { long: 'state-dir', value: true } as const;
 
@@ -106,17 +110,34 @@ export async function stopCommand(argv: readonly string[]): Promise<number> {
   }
   try {
     const client = new Client(parsed.values.get('state-dir')?.at(-1));
-    const version = await client.callIfRunning<{ pid: number }>('GET', '/v1/version');
+    const version = await whileItEnds(() =>
+      client.callIfRunning<{ pid: number }>('GET', '/v1/version'),
+    );
     if (version === undefined) {
       complain('devmapper: no daemon is running');
       return 0;
     }
-    await client.callIfRunning('POST', '/v1/stop');
+    await whileItEnds(() => client.callIfRunning('POST', '/v1/stop'));
     await waitForExit(version.pid);
     return 0;
   } catch (error) {
     complain(explain(error));
     return 1;
+  }
+}
+
+/**
+ * Calls until there is an answer, or nobody to answer: a daemon that someone else is stopping may
+ * end a connection without one.
+ */
+async function whileItEnds<T>(call: () => Promise<T>): Promise<T> {
+  for (let left = ENDING_TRIES; ; left--) {
+    try {
+      return await call();
+    } catch (error) {
+      if (!(error instanceof DaemonError) || left === 0) throw error;
+      await new Promise((resolve) => setTimeout(resolve, POLL_MS));
+    }
   }
 }
 
@@ -128,7 +149,7 @@ async function waitForExit(pid: number): Promise<void> {
     } catch {
       return;
     }
-    await new Promise((resolve) => setTimeout(resolve, 20));
+    await new Promise((resolve) => setTimeout(resolve, POLL_MS));
   }
 }
 

@@ -35,8 +35,8 @@ export function deviceInfo(device: MappedDevice): DeviceInfo {
 }
 
 /**
- * As asked for, in the kibibytes that are written to sysfs and the whole pages that the kernel makes
- * of them; else twice the best request size, as the block layer sets it.
+ * As asked for, in the kibibytes that are written to sysfs and the whole pages that the kernel
+ * makes of them; else twice the best request size, as the block layer sets it.
  */
 function readAhead(device: MappedDevice): number {
   const usual = Math.max(READ_AHEAD_DEFAULT, (2 * device.limits.ioOpt) / SECTOR_SIZE);

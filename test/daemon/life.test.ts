@@ -316,6 +316,19 @@ test('`stop` returns when the daemon is gone; without one it says so', async () 
   });
 });
 
+test('several commands may stop it at once', async () => {
+  await inStateDir(async (dir) => {
+    await devmapper(['create', 'a', '--state-dir', dir, '--table', '0 8 zero']);
+    const pid = readPid(dir);
+    const stop = (): ReturnType<typeof devmapper> => devmapper(['stop', '--state-dir', dir]);
+    for (const { code, stdout, stderr } of await Promise.all([1, 2, 3, 4, 5].map(stop))) {
+      assert.deepEqual([code, stdout], [0, '']);
+      assert.match(stderr, /^(devmapper: no daemon is running\n)?$/);
+    }
+    assert.throws(() => process.kill(pid, 0), { code: 'ESRCH' });
+  });
+});
+
 for (const signal of ['SIGTERM', 'SIGINT'] as const) {
   test(`${signal} while I/O runs: what was acknowledged is there, the metadata committed and sound`, async () => {
     const daemon = await DaemonProcess.start();
