@@ -150,9 +150,8 @@ export class CacheTarget extends Target {
     const fastSector = cblock * cache.blockSectors + within;
     if (isWrite) {
       cache.discards.clear(oblock);
-      // A dirty block (after a crash, each) stays so; yet the origin gets what is written.
-      const isWriteback = cache.kernelQuirks && cache.isDirty(cblock);
-      if (ioMode === IoMode.WRITETHROUGH && !isWriteback) return this.#writeBoth(bio, fastSector);
+      const goesThrough = cache.isAfterCrash || !cache.isDirty(cblock);
+      if (ioMode === IoMode.WRITETHROUGH && goesThrough) return this.#writeBoth(bio, fastSector);
       cache.setDirty(cblock);
     }
     this.#tickWith(bio);

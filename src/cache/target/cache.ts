@@ -61,6 +61,11 @@ export class Cache {
   readonly committer: Committer;
   readonly discards: DiscardSet;
   readonly statistics = new Statistics();
+  /**
+   * Every block was loaded as dirty, because nobody knows better. In writethrough mode the origin
+   * gets what is written to them all the same (but not with `kernelQuirks`).
+   */
+  isAfterCrash = false;
   /** In sectors. */
   migrationThreshold: bigint;
   #dirty: Uint8Array;
@@ -166,7 +171,10 @@ export class Cache {
   setMode(wanted: CacheMode): void {
     const old = this.#mode;
     let mode = wanted;
-    if (wanted === CacheMode.WRITE && this.metadata.needsCheck) {
+    if (this.metadata.hasFailed) {
+      this.log('error', 'unable to read needs_check flag, setting failure mode.');
+      mode = CacheMode.FAIL;
+    } else if (wanted === CacheMode.WRITE && this.metadata.needsCheck) {
       this.log('error', 'unable to switch cache to write mode until repaired.');
       mode = old === CacheMode.FAIL ? old : CacheMode.READ_ONLY;
     }

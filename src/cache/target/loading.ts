@@ -130,6 +130,7 @@ export class Loading {
       policy.loadMapping(oblock, cblock, isDirty, hint);
       if (isDirty) cache.loadDirty(cblock);
     }
+    cache.isAfterCrash = !metadata.cleanWhenOpened && !cache.kernelQuirks;
     this.#hasMappings = true;
   }
 
