@@ -5,7 +5,7 @@
  * Both stay right only as long as the array does not change. They keep block numbers, not blocks,
  * so a long walk does not fill the cache's memory.
  */
-import { assert } from '../base/error.ts';
+import { assert, codeOf } from '../base/error.ts';
 import { divDown } from '../base/numbers.ts';
 import type { ReadView } from '../base/struct.ts';
 import { arrayNrEntries, arrayValueOffset } from './array-layout.ts';
@@ -26,7 +26,7 @@ export class ArrayCursor {
   /** Stands on the value at index `from`. */
   constructor(array: DmArray, root: BlockNr, from = 0) {
     this.#array = array;
-    this.#blocks = new Cursor(array.index, root, divDown(from, array.perBlock));
+    this.#blocks = openCursor(array, root, divDown(from, array.perBlock));
     this.#entry = from % array.perBlock;
     this.#enterBlock();
     this.#settle();
@@ -70,6 +70,16 @@ export class ArrayCursor {
       this.#entry = 0;
       this.#enterBlock();
     }
+  }
+}
+
+function openCursor(array: DmArray, root: BlockNr, from: number): Cursor {
+  try {
+    return new Cursor(array.index, root, from);
+  } catch (error) {
+    codeOf(error);
+    array.tm.blocks.log.write('error', "array: couldn't create btree cursor");
+    throw error;
   }
 }
 

@@ -25,9 +25,9 @@ export interface Structures {
 }
 
 /** Those of a cache without blocks. Throws ENOSPC. */
-export function createStructures(blocks: BlockManager, format: CacheFormat): Structures {
+export function createStructures(blocks: BlockManager, format: CacheFormat, log: Log): Structures {
   const tm = new TransactionManager(blocks);
-  const metadataSm = MetadataSpaceMap.create(tm, blocks.nrBlocks);
+  const metadataSm = createSpaceMap(tm, blocks.nrBlocks, log);
   const mappings = MappingArray.empty(tm);
   const dirty =
     format === 1 ? new DirtyFlags(mappings) : new DirtyBitset(tm, mappings, Bitset.empty(tm));
@@ -53,6 +53,16 @@ export function openStructures(blocks: BlockManager, view: ReadView, log: Log): 
   );
   const hints = new HintArray(tm, asBlockNr(superblock.hintRoot.get(view, 0)));
   return { tm, metadataSm, mappings, dirty, hints, discards };
+}
+
+function createSpaceMap(tm: TransactionManager, nrBlocks: number, log: Log): MetadataSpaceMap {
+  try {
+    return MetadataSpaceMap.create(tm, nrBlocks);
+  } catch (error) {
+    log.write('error', "transaction manager: couldn't create metadata space map");
+    log.write('error', 'cache metadata: tm_create_with_sm failed');
+    throw error;
+  }
 }
 
 function openSpaceMap(tm: TransactionManager, view: ReadView, log: Log): MetadataSpaceMap {

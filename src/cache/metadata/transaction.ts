@@ -104,7 +104,7 @@ export class CacheTransaction {
   }
 
   async #format(format: CacheFormat): Promise<void> {
-    const s = createStructures(this.#blocks, format);
+    const s = createStructures(this.#blocks, format, this.log);
     await s.tm.preCommit();
     // A crash here leaves block 0 zero: the device is still unformatted.
     await s.tm.commit(() => {
@@ -184,6 +184,11 @@ export class CacheTransaction {
   /** The dirty bits on the disk were right when they were written, and are while nothing runs. */
   protected get isDirtyStateKnown(): boolean {
     return this.#isDirtyStateKnown;
+  }
+
+  /** An abort could not read the superblock: nothing works any more. */
+  get hasFailed(): boolean {
+    return this.#structures === null;
   }
 
   get needsCheck(): boolean {

@@ -9,7 +9,6 @@ import { CacheMode } from './modes.ts';
 
 /** The INFO line; `Error` if a figure cannot be had. */
 export function statusLine(cache: Cache): string {
-  if (cache.hasFailed) return 'Fail';
   const { metadata, policy, statistics: s } = cache;
   try {
     const nrMetadata = metadata.nrMetadataBlocks;
@@ -29,7 +28,8 @@ export function statusLine(cache: Cache): string {
       '',
     ].join(' ');
   } catch (error) {
-    codeOf(error);
+    const code = codeOf(error);
+    cache.log('error', `dm_cache_get_free_metadata_block_count returned -${code}`);
     return 'Error';
   }
 }
