@@ -5,6 +5,7 @@ import fs from 'node:fs';
 import os from 'node:os';
 import { fileURLToPath } from 'node:url';
 import { cacheHeading, formatCache, realCache, runCache } from './cache.bench.ts';
+import { formatStart, realStart, runStart, startHeading } from './cli-start.bench.ts';
 import { format, heading, real, run, type Row } from './nbd.bench.ts';
 import { measureWorker } from './worker.bench.ts';
 
@@ -20,6 +21,9 @@ function machine(): string {
   return `${processor}, Linux ${os.release()}, Node ${process.version}`;
 }
 
+const startRows = runStart(realStart);
+const startTable = [startHeading, ...startRows.map(formatStart)].join('\n');
+say(`What a command costs beside a bare Node\n\n${startTable}\n`);
 const worker = await measureWorker(1_000_000);
 const rates = [worker.idle, worker.busy, worker.needlesslyWoken];
 const workerRows = ['idle', 'busy provisioning another volume', 'woken for every read'].map(
@@ -52,10 +56,18 @@ ${rows.map(format).join('\n')}
 ## Caches over NBD
 
 4 KiB random reads over ${realCache.mib} MiB, everything in the cache or nothing, the origin being
-a file on tmpfs like the cache; and a mix over a slow origin, after ${realCache.warmUpSeconds} s of it.
+a file on tmpfs like the cache; and a mix over a slow origin, after ${realCache.warmUpSeconds} s of
+it.
 
 ${cacheHeading}
 ${cacheRows.map(formatCache).join('\n')}
+
+## Commands
+
+The median of ${realStart.rounds} runs of each, alternating with runs of an empty script; the daemon
+runs already. Here a ratio of 1 is the best there can be.
+
+${startTable}
 
 ## The worker
 

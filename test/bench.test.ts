@@ -4,6 +4,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { formatCache, runCache, smokeCache } from '../bench/cache.bench.ts';
+import { formatStart, runStart, smokeStart } from '../bench/cli-start.bench.ts';
 import { format, run, smoke } from '../bench/nbd.bench.ts';
 import { servers } from '../bench/servers.ts';
 import { measureWorker } from '../bench/worker.bench.ts';
@@ -30,6 +31,15 @@ test('the benchmark of caches measures every row', { skip }, async () => {
   for (const { iops } of rows) {
     assert.ok(iops.size >= 3);
     for (const [name, rate] of iops) assert.ok(rate > 0, `${name}: ${rate}`);
+  }
+});
+
+test('the benchmark of commands measures each of them beside a bare Node', () => {
+  const rows = runStart(smokeStart);
+  assert.ok(rows.length > 3);
+  for (const row of rows) {
+    assert.ok(row.ms > 0 && row.ratio > 0, formatStart(row));
+    assert.match(formatStart(row), /^\| devmapper \S.* \| \d+ \| \d+\.\d\d \|$/);
   }
 });
 
