@@ -4,6 +4,8 @@
  */
 
 const CUTS = 'crash/power-cuts';
+const CACHE_CUTS = 'crash/cache-power-cuts';
+const CACHE_HAZARDS = 'crash/cache-hazards';
 
 export const faults = [
   {
@@ -117,5 +119,61 @@ export const faults = [
     from: 'if (!this.#pool.worker.sharedReads.add(mapping)) mapping.nrActions--;',
     to: 'mapping.nrActions--;',
     tests: ['thin/target/founding-facts'],
+  },
+  {
+    name: "a cache's dirty bits believed after a crash",
+    file: 'src/cache/metadata/cache-metadata.ts',
+    from: 'const isDirty = !isClean || s.dirty',
+    to: 'const isDirty = s.dirty',
+    tests: [CACHE_CUTS],
+  },
+  {
+    name: 'a cache in passthrough mode after a crash',
+    file: 'src/cache/target/loading.ts',
+    from: 'if (!cleanWhenOpened) {',
+    to: 'if (false) {',
+    tests: ['cache/founding-document'],
+  },
+  {
+    name: 'a cache marked as in use too late',
+    file: 'src/cache/target/loading.ts',
+    from: 'if (!this.#cache.kernelQuirks) await this.#markInUse();',
+    to: '',
+    tests: [CACHE_CUTS, CACHE_HAZARDS],
+  },
+  {
+    name: 'a cache marked clean too early',
+    file: 'src/cache/target/cache-target.ts',
+    from: 'await this.cache.commit(false);',
+    to: 'await this.cache.commit(true);',
+    tests: ['cache/founding-document'],
+  },
+  {
+    name: 'a cache block gone before its writeback is durable',
+    file: 'src/cache/target/cache.ts',
+    from: 'if (isOriginBehind) flushes.push(flushDevice(this.origin));',
+    to: '',
+    tests: [CACHE_CUTS],
+  },
+  {
+    name: 'a cache write acknowledged before the origin has it',
+    file: 'src/cache/target/cache-target.ts',
+    from: 'if (--nrLeft === 0) bio.end(status);',
+    to: 'if (--nrLeft === 1) bio.end(status);',
+    tests: [CACHE_CUTS],
+  },
+  {
+    name: 'a cache block mapped before its copy',
+    file: 'src/cache/target/migrations.ts',
+    from: 'if (this.#isCopyNeeded(work)) this.#copyBlock(migration);',
+    to: 'if (work.op !== 0 && this.#isCopyNeeded(work)) this.#copyBlock(migration);',
+    tests: [CACHE_CUTS],
+  },
+  {
+    name: 'a cache block that passthrough leaves valid',
+    file: 'src/cache/target/migrations.ts',
+    from: 'if (policy.invalidateMapping(cblock)) metadata.removeMapping(cblock);',
+    to: '',
+    tests: [CACHE_CUTS, 'cache/target/scenarios'],
   },
 ];

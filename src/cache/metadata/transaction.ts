@@ -204,9 +204,12 @@ export class CacheTransaction {
     const { view } = this.#blocks.write(SUPERBLOCK_LOCATION, superblockValidator);
     this.#flags |= NEEDS_CHECK;
     superblock.flags.set(view, 0, this.#flags);
-    return this.#blocks.flush().catch((error: unknown) => {
-      codeOf(error);
-    });
+    // Under the lock: nobody may throw the transaction away meanwhile.
+    return this.#commitLock
+      .hold(() => this.#blocks.flush())
+      .catch((error: unknown) => {
+        codeOf(error);
+      });
   }
 
   // --- transactions

@@ -25,6 +25,7 @@ export class Loading {
   #isSized = false;
   #hasMappings = false;
   #hasDiscards = false;
+  #isMarkInDoubt = false;
 
   constructor(cache: Cache, fast: BlockDevice) {
     this.#cache = cache;
@@ -33,12 +34,15 @@ export class Loading {
 
   /** Rejects with DmError to refuse the resume. */
   async resume(): Promise<void> {
+    const { metadata } = this.#cache;
+    // The table before this one may have failed: then needs_check is being written.
+    while (metadata.isCommitting) await metadata.whenIdle();
     this.#checkResumable();
     this.#resize();
     if (!this.#hasMappings) this.#loadMappings();
     if (!this.#hasDiscards) this.#loadDiscards();
     // Before any I/O is let in: from now on the dirty bits on disk are worth nothing.
-    if (this.#cache.isWriteable && !this.#cache.kernelQuirks) await this.#markInUse();
+    if (!this.#cache.kernelQuirks) await this.#markInUse();
   }
 
   #refuse(text: string, errno: 'EINVAL' | 'EBUSY' | 'EFBIG' = 'EINVAL'): DmError {
@@ -162,8 +166,10 @@ export class Loading {
   }
 
   async #markInUse(): Promise<void> {
-    if (!this.#cache.metadata.isMarkedClean) return;
+    if (!this.#cache.metadata.isMarkedClean && !this.#isMarkInDoubt) return;
     const status = await this.#cache.commit(false);
+    // A failed flush leaves the mark or not: with it a crash would lose what is written from now on.
+    this.#isMarkInDoubt = status !== 0;
     if (status !== 0) throw new DmError(errnoName(status), 'could not mark the cache as in use');
   }
 }

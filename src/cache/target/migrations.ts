@@ -3,8 +3,8 @@
  * in passthrough mode. Answers to the dm_cache_migration state machine in
  * drivers/md/dm-cache-target.c (spec: cache, 11.5 and 12).
  *
- *   lock (no writes) ─► quiesce ─► copy ─► raise the lock (nothing) ─► quiesce ─► metadata ─► finish
- *   overwrite: lock (nothing) ─► quiesce ─► the bio itself ─► metadata ─► finish
+ *   lock (no writes) ─► quiesce ─► copy ─► raise the lock (nothing) ─► quiesce ─► metadata ─►
+ *   finish overwrite: lock (nothing) ─► quiesce ─► the bio itself ─► metadata ─► finish
  *   demotion: the metadata step waits for its commit: otherwise the cblock could be used again, and
  *     a crash would bring the old mapping back over foreign data
  *
@@ -239,7 +239,8 @@ export class Migrations {
         break;
     }
     if (migration.isBackground) this.#nrBackground--;
-    this.#release(lock);
+    // What failed is tried again at the next tick: at once would be for ever.
+    this.#release(lock, status === 0);
     overwrite?.end(status);
   }
 
@@ -253,10 +254,10 @@ export class Migrations {
     else this.#cache.setDirty(work.cblock);
   }
 
-  #release(lock: BlockLock): void {
+  #release(lock: BlockLock, isMoreWanted: boolean): void {
     this.#host.defer(this.#cache.locks.unlock(lock));
     this.#nrRunning--;
-    this.wake();
+    if (isMoreWanted) this.wake();
     if (this.#nrRunning > 0) return;
     for (const resolve of this.#whenIdle.splice(0)) resolve();
   }
@@ -264,8 +265,8 @@ export class Migrations {
   // --- invalidation
 
   /**
-   * A write hit in passthrough mode: the mapping goes, for good, before `bio` is sent to the origin.
-   * False if the block is locked: then the bio is to be mapped again later.
+   * A write hit in passthrough mode: the mapping goes, for good, before `bio` is sent to the
+   * origin. False if the block is locked: then the bio is to be mapped again later.
    */
   invalidate(bio: Bio, oblock: number, cblock: number): boolean {
     const { locks } = this.#cache;
@@ -312,7 +313,7 @@ export class Migrations {
   }
 
   #invalidated(bio: Bio, lock: BlockLock, status: number): void {
-    this.#release(lock);
+    this.#release(lock, false);
     bio.end(status);
   }
 }
