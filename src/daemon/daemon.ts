@@ -6,7 +6,6 @@
  * commit.
  */
 import fs from 'node:fs';
-import net from 'node:net';
 import type { FastifyInstance } from 'fastify';
 import { DmError } from '../base/error.ts';
 import { errnoOf } from '../base/errno.ts';
@@ -80,7 +79,7 @@ export class Daemon {
     fs.mkdirSync(this.#state.dir, { recursive: true, mode: 0o700 });
     this.#lock = this.#takeLock();
     try {
-      fs.writeFileSync(this.#state.pidFile, `${process.pid}\n`);
+      fs.writeFileSync(this.#state.pidFile, `${process.pid}\n`, { mode: 0o644 });
       await this.#listenNbd();
       // Last: who finds this socket finds everything else.
       this.#api = await this.#listenApi();
@@ -191,16 +190,4 @@ export class Daemon {
     this.#lock = null;
     this.log.pino.info('devmapper daemon stopped');
   }
-}
-
-/** Whether a daemon answers on the control socket of `state`. */
-export function isRunning(state: StateDir): Promise<boolean> {
-  return new Promise((resolve) => {
-    const socket = net.connect(state.controlSocket);
-    socket.once('connect', () => {
-      socket.destroy();
-      resolve(true);
-    });
-    socket.once('error', () => resolve(false));
-  });
 }

@@ -142,6 +142,17 @@ test('a reader that goes away ends a listing quietly', async () => {
   assert.equal(stderr, '');
 });
 
+test('a command works in a directory that has been removed', async () => {
+  const program = path.join(repoRoot, 'bin', 'devmapper.js');
+  const gone = daemon.file('gone');
+  fs.mkdirSync(gone);
+  const command = `rmdir "$PWD"; exec ${process.execPath} ${program} create g --table '0 8 zero'`;
+  const env = { DEVMAPPER_DIR: daemon.dir };
+  const made = await run('bash', ['-c', command], { cwd: gone, env });
+  assert.deepEqual(made, { code: 0, stdout: '', stderr: '' });
+  await daemon.dmsetup('remove', 'g');
+});
+
 // --- uri
 
 test('`uri` prints where a device is served, and says so if there is none', async () => {

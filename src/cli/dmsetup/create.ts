@@ -8,7 +8,7 @@ import { fail } from '../output.ts';
 import { MAPPED_MAJOR, type Context } from './context.ts';
 import { newName, verbose } from './helpers.ts';
 import { atoi, packedNumber } from './numbers.ts';
-import { asKernelText, readTable, tableFailure } from './table-text.ts';
+import { asKernelText, readTable, tableFailure, workingDir } from './table-text.ts';
 
 /** A device to be made. */
 interface Wanted {
@@ -67,7 +67,7 @@ async function createOne(context: Context, wanted: Wanted, source: string): Prom
         ...(table !== undefined && { table }),
         ...(readAhead !== undefined && { readAhead }),
         readOnly,
-        cwd: process.cwd(),
+        cwd: workingDir(),
       },
     );
     await verbose(context, info);

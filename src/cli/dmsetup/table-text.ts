@@ -52,3 +52,12 @@ export function tableFailure(
   complain(line === undefined ? message : `Invalid format on line ${line} of table ${source}.`);
   return new CommandFailed();
 }
+
+/** What relative paths in a table start from; a directory that has been removed has no name. */
+export function workingDir(): string {
+  try {
+    return process.cwd();
+  } catch {
+    return '/';
+  }
+}
