@@ -15,7 +15,7 @@ x wr cache 8 8 20 fua
 x rd cdata 0 128
 x rd corig 0 128
 x rd cache 0 128
-x dmsetup status --noflush cache | cut -d' ' -f12-
+x figure 12-
 x dmsetup remove cache
 x mapped
 # 15: dirty blocks of another mode
