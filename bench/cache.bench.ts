@@ -1,6 +1,6 @@
 /**
- * Caches over NBD: ours, the bare origin through us, nbdkit's cache filter over the same origin, and
- * qemu-nbd on it. All hits and all misses over an origin as fast as the cache show what a cache
+ * Caches over NBD: ours, the bare origin through us, nbdkit's cache filter over the same origin,
+ * and qemu-nbd on it. All hits and all misses over an origin as fast as the cache show what a cache
  * costs; a zipf mix over an origin that takes 2 ms shows what it brings.
  */
 import { spawn } from 'node:child_process';

@@ -77,9 +77,10 @@ test('every relative import names a .ts file', () => {
 test(`no line is longer than ${COLUMNS_MAX} columns`, () => {
   const wrong: string[] = [];
   for (const file of all) {
-    if (file.endsWith('usage.ts')) continue; // dmsetup's own text.
+    if (/(usage|command-help)\.ts$/.test(file)) continue; // dmsetup's own text.
     for (const [i, line] of text(file).split('\n').entries()) {
-      if (/^ *test\(['`]/.test(line)) continue; // A test's name is a sentence, on one line.
+      // A test's name is a sentence, on one line; so is a long string.
+      if (/^ *(test\(|(name: )?['`/].*['`/],?$)/.test(line)) continue;
       if ([...line].length > COLUMNS_MAX) wrong.push(`${file}:${i + 1}`);
     }
   }

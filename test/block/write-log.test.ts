@@ -1,6 +1,7 @@
 /**
- * Logged devices: what is logged, in which order, and that a replay of the log leaves what the device
- * has. What the log looks like on the disk is compared with the kernel's in kernel/write-log.test.ts.
+ * Logged devices: what is logged, in which order, and that a replay of the log leaves what the
+ * device has. What the log looks like on the disk is compared with the kernel's in
+ * kernel/write-log.test.ts.
  */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';

@@ -1,7 +1,7 @@
 /**
  * Power cuts at every event of seeded lives of a cache, in every I/O mode: nothing acknowledged is
- * lost, whatever is believed of clean and dirty blocks afterwards is right, in writethrough mode the
- * origin alone is complete, and nobody's data shows up elsewhere.
+ * lost, whatever is believed of clean and dirty blocks afterwards is right, in writethrough mode
+ * the origin alone is complete, and nobody's data shows up elsewhere.
  */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';

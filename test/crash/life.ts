@@ -3,8 +3,8 @@
  * power. Afterwards every event of it can be made the moment of the cut.
  *
  * Each operation tells the World what its user has been promised. No two operations are under way
- * on the same part of a volume (see `isFree`), so that at any time what a volume holds is known; reads
- * are compared with that as they come.
+ * on the same part of a volume (see `isFree`), so that at any time what a volume holds is known;
+ * reads are compared with that as they come.
  */
 import assert from 'node:assert/strict';
 import { DmError } from '../../src/base/error.ts';

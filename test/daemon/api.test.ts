@@ -1,6 +1,7 @@
 /**
- * The control API against its own OpenAPI document, and against clients that mean harm: every answer is
- * what the document says, every request is answered, nothing happens that was not asked for.
+ * The control API against its own OpenAPI document, and against clients that mean harm: every
+ * answer is what the document says, every request is answered, nothing happens that was not asked
+ * for.
  */
 import assert from 'node:assert/strict';
 import { once } from 'node:events';

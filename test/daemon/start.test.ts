@@ -1,6 +1,6 @@
 /**
- * `npm start`: the pool and the volume that it shows are there, stay, survive being killed at any time
- * while they are made, and the commands that it prints work.
+ * `npm start`: the pool and the volume that it shows are there, stay, survive being killed at any
+ * time while they are made, and the commands that it prints work.
  */
 import assert from 'node:assert/strict';
 import { spawn, type ChildProcess } from 'node:child_process';

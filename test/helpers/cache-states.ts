@@ -1,6 +1,6 @@
 /**
- * CacheState: what a cache's metadata should say, as plain values, and what it does say, in the same
- * words, when it is opened.
+ * CacheState: what a cache's metadata should say, as plain values, and what it does say, in the
+ * same words, when it is opened.
  */
 import assert from 'node:assert/strict';
 import { MemoryLog } from '../../src/base/log.ts';

@@ -1,6 +1,6 @@
 /**
- * Caches on both sides: each on a disk of its own, a sparse file that holds metadata, fast device and
- * origin; a seeded workload, and a model of what it leaves.
+ * Caches on both sides: each on a disk of its own, a sparse file that holds metadata, fast device
+ * and origin; a seeded workload, and a model of what it leaves.
  */
 import assert from 'node:assert/strict';
 import fs from 'node:fs';

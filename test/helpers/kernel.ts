@@ -36,8 +36,8 @@ export interface KernelResult {
 }
 
 /**
- * What node:test wants to hear about `runInMachine`, which `../shared/kernel/qemu-run` does: a kernel
- * with more in it, as its NBD client, in a machine of its own.
+ * What node:test wants to hear about `runInMachine`, which `../shared/kernel/qemu-run` does: a
+ * kernel with more in it, as its NBD client, in a machine of its own.
  */
 export function skipWithoutMachine(): string | false {
   if (!fs.existsSync(qemuRun) && process.env['CI'] !== 'true') {

@@ -2,6 +2,8 @@
  * DiscardBits: which parts of the origin were discarded and not written since, as of the last clean
  * shutdown; after any other end they say nothing (spec: cache, 2.6).
  */
+import { DmError } from '../../base/error.ts';
+import { DmError } from '../../base/error.ts';
 import type { Bitset } from '../../persistent-data/bitset.ts';
 import type { BlockNr } from '../../persistent-data/block.ts';
 
@@ -35,11 +37,16 @@ export class DiscardBits {
     }
   }
 
-  /** Visits each maximal run of discarded blocks `[begin, end)`. Throws ENODATA if bits are missing. */
+  /**
+   * Visits each maximal run of discarded blocks `[begin, end)`. Throws ENODATA if bits are missing.
+   */
   eachRun(visit: (begin: number, end: number) => void): void {
+    if (this.nrBlocks === 0) return;
     let begin = -1;
-    for (let dblock = 0; dblock < this.nrBlocks; dblock++) {
-      const isDiscarded = this.#bits.testBit(dblock);
+    const cursor = this.#bits.cursor(this.nrBlocks);
+    for (let dblock = 0; dblock < this.nrBlocks; dblock++, cursor.next()) {
+      if (cursor.atEnd) throw new DmError('ENODATA', `the discard bitset has no block ${dblock}`);
+      const isDiscarded = cursor.value;
       if (isDiscarded && begin < 0) begin = dblock;
       if (isDiscarded || begin < 0) continue;
       visit(begin, dblock);

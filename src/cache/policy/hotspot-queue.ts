@@ -81,7 +81,10 @@ export class HotspotQueue {
     this.#statistics.reset();
   }
 
-  /** An entry for a block that is not known. If there is none left, the least valuable forgets its own. */
+  /**
+   * An entry for a block that is not known. If there is none left, the least valuable forgets its
+   * own.
+   */
   #add(block: number): number {
     let e = this.pool.allocate();
     if (e === NONE) {

@@ -1,7 +1,7 @@
 /**
- * Sentinels: two markers in each level of a queue, which divide it by age. What is ahead of both has
- * not been touched for one to two periods. Answers to the sentinel allocators of struct smq_policy
- * in drivers/md/dm-cache-policy-smq.c (spec: cache, 15.2, 15.5).
+ * Sentinels: two markers in each level of a queue, which divide it by age. What is ahead of both
+ * has not been touched for one to two periods. Answers to the sentinel allocators of struct
+ * smq_policy in drivers/md/dm-cache-policy-smq.c (spec: cache, 15.2, 15.5).
  *
  * The two sets take turns: at the end of a period the older one goes to the tails and becomes the
  * current one.

@@ -187,9 +187,9 @@ export class Cache {
   }
 
   /**
-   * A metadata operation failed half-way: rolls back, sets needs_check, goes read-only (spec: cache,
-   * 7). Returns the errno number. Anything but a MetadataOperationError is our bug and passes
-   * through.
+   * A metadata operation failed half-way: rolls back, sets needs_check, goes read-only (spec:
+   * cache, 7). Returns the errno number. Anything but a MetadataOperationError is our bug and
+   * passes through.
    */
   operationFailed(error: unknown): number {
     if (!(error instanceof MetadataOperationError)) throw error;

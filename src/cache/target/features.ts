@@ -29,7 +29,9 @@ export interface CacheFeatures {
 
 const FEATURES_MAX = 3;
 
-/** Reads the count and the words, and takes them off `words`. Throws EINVAL with the kernel's text. */
+/**
+ * Reads the count and the words, and takes them off `words`. Throws EINVAL with the kernel's text.
+ */
 export function parseFeatures(words: string[]): CacheFeatures {
   const features: CacheFeatures = {
     ioMode: IoMode.WRITEBACK,

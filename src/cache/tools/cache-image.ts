@@ -56,5 +56,7 @@ export function readCacheImage(device: BlockDevice): CacheImage {
   return { superblock: sb, mappings, hints: arrays.hasHints ? hints : null, discards };
 }
 
-/** Whether something that belongs into the image cannot be had; odd values are shown as they are. */
+/**
+ * Whether something that belongs into the image cannot be had; odd values are shown as they are.
+ */
 const isLoss = (damage: Damage): boolean => isFatal(damage) && damage.kind !== 'value';

@@ -1,7 +1,7 @@
 /**
  * Looking at the whole metadata after every commit (DM_VERIFY=all in the daemon): an ordinary life
- * passes, and what someone breaks behind the pool's back is found by the next commit, which fails the
- * pool.
+ * passes, and what someone breaks behind the pool's back is found by the next commit, which fails
+ * the pool.
  */
 import assert from 'node:assert/strict';
 import fs from 'node:fs';
@@ -23,7 +23,9 @@ const BLOCK = 65536;
 const POOL = '0 32768 thin-pool /dev/meta /dev/data 128 0';
 const HEADER_BYTES = 32;
 
-/** A pool with volumes 0 and 1, each with some blocks, committed; `verify` looks at every commit. */
+/**
+ * A pool with volumes 0 and 1, each with some blocks, committed; `verify` looks at every commit.
+ */
 async function pool(verify?: (device: MemoryDevice) => readonly string[]): Promise<Stack> {
   const stack = new Stack();
   if (verify !== undefined)

@@ -4,10 +4,10 @@
  * Status, messages and suspends commit, whenever they come. The worker looked for a running commit
  * at the begin of a pass only, but another one could begin between two cells of the pass. With
  * skip_block_zeroing the next mapping was then inserted in the middle of a commit: an assertion
- * failed, and the pool with it, for good; `dmsetup status` during a burst of writes was enough. With
- * zeroing, the next block could be one that the running commit had freed: it was zeroed while the
- * superblock on the disk still mapped its old content, which a power cut would have brought back as
- * zeroes.
+ * failed, and the pool with it, for good; `dmsetup status` during a burst of writes was enough.
+ * With zeroing, the next block could be one that the running commit had freed: it was zeroed while
+ * the superblock on the disk still mapped its old content, which a power cut would have brought
+ * back as zeroes.
  */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';

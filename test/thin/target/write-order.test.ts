@@ -96,8 +96,8 @@ const DATA_SECTORS = 44 * 128;
 const IN_FLIGHT_MAX = 8;
 
 /**
- * A pool on devices whose bios end in any order, and what is done to it. Metadata and data are logged
- * as two devices in one log, so that a flush of one does not make the other durable.
+ * A pool on devices whose bios end in any order, and what is done to it. Metadata and data are
+ * logged as two devices in one log, so that a flush of one does not make the other durable.
  */
 class Workload {
   readonly lineage = new Map<number, Set<number>>();
