@@ -3,8 +3,8 @@
  * in passthrough mode. Answers to the dm_cache_migration state machine in
  * drivers/md/dm-cache-target.c (spec: cache, 11.5 and 12).
  *
- *   lock (no writes) ─► quiesce ─► copy ─► raise the lock (nothing) ─► quiesce ─► metadata ─►
- *   finish overwrite: lock (nothing) ─► quiesce ─► the bio itself ─► metadata ─► finish
+ *   lock (no writes) ─► quiesce ─► copy ─► raise it (nothing) ─► quiesce ─► metadata ─► finish
+ *   overwrite: lock (nothing) ─► quiesce ─► the bio itself ─► metadata ─► finish
  *   demotion: the metadata step waits for its commit: otherwise the cblock could be used again, and
  *     a crash would bring the old mapping back over foreign data
  *
