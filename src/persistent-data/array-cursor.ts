@@ -10,7 +10,7 @@ import { divDown } from '../base/numbers.ts';
 import type { ReadView } from '../base/struct.ts';
 import { arrayNrEntries, arrayValueOffset } from './array-layout.ts';
 import type { DmArray } from './array.ts';
-import type { BlockNr } from './block.ts';
+import type { BlockNr, ReadBlock } from './block.ts';
 import { Cursor } from './btree/cursor.ts';
 import { blockNrAt } from './btree/value-type.ts';
 
@@ -60,7 +60,7 @@ export class ArrayCursor {
       return;
     }
     this.#blocknr = this.#blocks.value(blockNrAt);
-    this.#nrEntries = arrayNrEntries(this.#array.readBlock(this.#blocknr).view);
+    this.#nrEntries = arrayNrEntries(enterBlock(this.#array, this.#blocknr).view);
   }
 
   /** Leaves blocks that are used up, until on a value or at the end. */
@@ -79,6 +79,16 @@ function openCursor(array: DmArray, root: BlockNr, from: number): Cursor {
   } catch (error) {
     codeOf(error);
     array.tm.blocks.log.write('error', "array: couldn't create btree cursor");
+    throw error;
+  }
+}
+
+function enterBlock(array: DmArray, blocknr: BlockNr): ReadBlock {
+  try {
+    return array.readBlock(blocknr);
+  } catch (error) {
+    codeOf(error);
+    array.tm.blocks.log.write('error', 'array: get_ablock failed');
     throw error;
   }
 }

@@ -110,8 +110,11 @@ export class CacheMetadataLife {
       this.#metadata = await openCache(this.disk, options);
     });
     assert.equal(this.metadata.cleanWhenOpened, before === null || before.shutdown !== null);
+    // Hints that cannot be read are not missed.
+    const plain = (text: string): string =>
+      this.disk.nrFailed > 0 ? text.replace(/ hint \S+/g, '') : text;
     const found = describeOpen(this.metadata, before?.shutdown?.policy ?? SMQ);
-    assert.equal(found, describeState(before ?? EMPTY));
+    assert.equal(plain(found), plain(describeState(before ?? EMPTY)));
     if (before !== null) this.#dirty = before.shutdown?.dirty ?? null;
   }
 

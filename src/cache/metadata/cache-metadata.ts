@@ -136,11 +136,13 @@ export class CacheMetadata extends CacheTransaction {
     const isClean = this.cleanWhenOpened;
     try {
       this.load('dm_cache_load_mappings', (s) => {
+        if (s.mappings.length === 0) return;
         const hintOf = this.#usableHints(s, policy);
-        s.mappings.walk(0, s.mappings.length, (cblock, oblock, flags) => {
-          if ((flags & VALID) === 0) return;
-          const isDirty = !isClean || s.dirty.isDirty(cblock, flags);
-          this.#show(visit, oblock, cblock, isDirty, hintOf(cblock));
+        const dirtyOf = s.dirty.reader();
+        s.mappings.walk((cblock, oblock, flags) => {
+          const hint = hintOf(cblock);
+          const isDirty = dirtyOf(cblock, flags) || !isClean;
+          if ((flags & VALID) !== 0) this.#show(visit, oblock, cblock, isDirty, hint);
         });
       });
     } catch (error) {

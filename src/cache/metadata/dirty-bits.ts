@@ -5,18 +5,22 @@
  *   1  a flag of each mapping (spec: cache, 2.3)
  *   2  a bitset of its own, made anew at each clean shutdown (spec: cache, 2.4)
  */
+import { codeOf, DmError } from '../../base/error.ts';
 import type { Log } from '../../base/log.ts';
-import { Bitset } from '../../persistent-data/bitset.ts';
+import { Bitset, type BitsetCursor } from '../../persistent-data/bitset.ts';
 import { asBlockNr, type BlockNr } from '../../persistent-data/block.ts';
 import type { TransactionManager } from '../../persistent-data/transaction-manager.ts';
 import { DIRTY, VALID } from './mapping.ts';
 import type { MappingArray } from './mapping-array.ts';
 
+/** Tells whether a cblock, whose mapping has `flags`, is dirty; asked for each in order. */
+export type DirtyReader = (cblock: number, flags: number) => boolean;
+
 export interface DirtyBits {
   /** Of the dirty bitset, after `flush`; 0 in format 1. */
   readonly root: BlockNr;
-  /** Whether a cblock, whose mapping has `flags`, is dirty. */
-  isDirty(cblock: number, flags: number): boolean;
+  /** A reader that stays right as long as nothing is written. */
+  reader(): DirtyReader;
   /** Writes the state of all cblocks. */
   write(isDirty: (cblock: number) => boolean): void;
   /** The first dirty cblock in `[begin, end)`, or -1. */
@@ -38,8 +42,8 @@ export class DirtyFlags implements DirtyBits {
     this.#mappings = mappings;
   }
 
-  isDirty(_cblock: number, flags: number): boolean {
-    return (flags & DIRTY) !== 0;
+  reader(): DirtyReader {
+    return (_cblock, flags) => (flags & DIRTY) !== 0;
   }
 
   write(isDirty: (cblock: number) => boolean): void {
@@ -62,6 +66,10 @@ export class DirtyFlags implements DirtyBits {
   flush(): void {}
 }
 
+function noBit(cblock: number): DmError {
+  return new DmError('ENODATA', `the dirty bitset has no cblock ${cblock}`);
+}
+
 /** Format 2. */
 export class DirtyBitset implements DirtyBits {
   readonly #tm: TransactionManager;
@@ -78,8 +86,33 @@ export class DirtyBitset implements DirtyBits {
     return this.#bits.root;
   }
 
-  isDirty(cblock: number): boolean {
-    return this.#bits.testBit(cblock);
+  reader(): DirtyReader {
+    const nrBits = this.#mappings.length;
+    if (nrBits === 0) return () => false;
+    const cursor = this.#bits.cursor(nrBits);
+    if (cursor.atEnd) throw noBit(0);
+    return (cblock) => {
+      if (cblock > 0) this.#next(cursor, cblock, '');
+      return cursor.value;
+    };
+  }
+
+  /** Moves on to `cblock`. */
+  #next(cursor: BitsetCursor, cblock: number, who: string): void {
+    this.#explain(`${who}dm_bitset_cursor_next for dirty failed`, () => {
+      cursor.next();
+      if (cursor.atEnd) throw noBit(cblock);
+    });
+  }
+
+  #explain<T>(text: string, step: () => T): T {
+    try {
+      return step();
+    } catch (error) {
+      codeOf(error);
+      this.#tm.blocks.log.write('error', `cache metadata: ${text}`);
+      throw error;
+    }
   }
 
   write(isDirty: (cblock: number) => boolean): void {
@@ -88,8 +121,17 @@ export class DirtyBitset implements DirtyBits {
   }
 
   firstDirty(begin: number, end: number): number {
-    for (let cblock = begin; cblock < end; cblock++) if (this.#bits.testBit(cblock)) return cblock;
-    return -1;
+    if (begin === end) return -1;
+    const who = 'blocks_are_clean_separate_dirty: ';
+    const cursor = this.#explain(`${who}dm_bitset_cursor_begin for dirty failed`, () => {
+      const first = this.#bits.cursor(end, begin);
+      if (first.atEnd) throw noBit(begin);
+      return first;
+    });
+    for (let cblock = begin; !cursor.value; this.#next(cursor, cblock, who)) {
+      if (++cblock === end) return -1;
+    }
+    return cursor.bit;
   }
 
   complain(log: Log, cblock: number): void {

@@ -3,7 +3,6 @@
  * shutdown; after any other end they say nothing (spec: cache, 2.6).
  */
 import { DmError } from '../../base/error.ts';
-import { DmError } from '../../base/error.ts';
 import type { Bitset } from '../../persistent-data/bitset.ts';
 import type { BlockNr } from '../../persistent-data/block.ts';
 

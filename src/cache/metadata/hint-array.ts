@@ -2,6 +2,7 @@
  * HintArray: what the policy wants to know again of each cblock, an array made anew at each clean
  * shutdown (spec: cache, 2.5). Hints have 4 bytes, or there are none.
  */
+import { codeOf } from '../../base/error.ts';
 import { DmArray } from '../../persistent-data/array.ts';
 import { ArrayCursor } from '../../persistent-data/array-cursor.ts';
 import { asBlockNr, type BlockNr } from '../../persistent-data/block.ts';
@@ -31,12 +32,16 @@ export class HintArray {
     return this.#root === 0;
   }
 
-  /** A reader that stays right as long as nothing is written. */
+  /**
+   * A reader that stays right as long as nothing is written. Where the array ends, or cannot be
+   * read on, there are no hints.
+   */
   reader(): HintReader {
     const cursor = new ArrayCursor(this.#array, this.#root);
+    let isUsable = !cursor.atEnd;
     return (cblock) => {
-      while (!cursor.atEnd && cursor.index < cblock) cursor.next();
-      if (cursor.atEnd || cursor.index !== cblock) return null;
+      if (isUsable && cursor.index < cblock) isUsable = moveTo(cursor, cblock);
+      if (!isUsable) return null;
       return cursor.value((view, offset) => view.getUint32(offset, true));
     };
   }
@@ -50,4 +55,15 @@ export class HintArray {
       view.setUint32(offset, hintOf(cblock), true),
     );
   }
+}
+
+/** False if there is no such place. */
+function moveTo(cursor: ArrayCursor, cblock: number): boolean {
+  try {
+    while (!cursor.atEnd && cursor.index < cblock) cursor.next();
+  } catch (error) {
+    codeOf(error);
+    return false;
+  }
+  return !cursor.atEnd && cursor.index === cblock;
 }

@@ -139,8 +139,9 @@ for (const format of [1, 2] as CacheFormat[]) {
           const trial = new Trial(seed, format, { op, nth, stays });
           await trial.run();
           await trial.verify(random);
-          assert.ok(trial.hasFailed, `the failure of ${op} ${nth} was noticed`);
-          nrFailed++;
+          // Only hints that cannot be read are nobody's concern.
+          assert.ok(trial.hasFailed || op === 'read', `the failure of ${op} ${nth} was noticed`);
+          if (trial.hasFailed) nrFailed++;
         }
       }
     }
