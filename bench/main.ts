@@ -7,6 +7,7 @@ import { fileURLToPath } from 'node:url';
 import { cacheHeading, formatCache, realCache, runCache } from './cache.bench.ts';
 import { formatStart, realStart, runStart, startHeading } from './cli-start.bench.ts';
 import { format, heading, real, run, type Row } from './nbd.bench.ts';
+import { formatPolicy, measurePolicy } from './policy.bench.ts';
 import { measureWorker } from './worker.bench.ts';
 
 const results = fileURLToPath(new URL('../../bench/RESULTS.md', import.meta.url));
@@ -33,7 +34,9 @@ const workerRows = ['idle', 'busy provisioning another volume', 'woken for every
   },
 );
 const workerTable = ['| worker | reads/s | ÷ idle |', '|---|---:|---:|', ...workerRows].join('\n');
-say(`4 KiB random reads of mapped blocks, targets alone\n\n${workerTable}\n\n${heading}`);
+say(`4 KiB random reads of mapped blocks, targets alone\n\n${workerTable}\n`);
+const policyTable = formatPolicy([10_000, 100_000, 1_000_000].map((nr) => measurePolicy(nr, 5)));
+say(`A cache policy\n\n${policyTable}\n\n${heading}`);
 const rows: Row[] = await run(real, (row) => say(format(row)));
 say(`\n${cacheHeading}`);
 const cacheRows = await runCache(realCache, (row) => say(formatCache(row)));
@@ -74,6 +77,13 @@ ${startTable}
 4 KiB random reads of mapped blocks in one process, on a device that does nothing.
 
 ${workerTable}
+
+## The cache policy
+
+smq alone: look-ups in random order, each with its tick, by size of the cache; a redistribution of
+all blocks; and the index of blocks beside a Map.
+
+${policyTable}
 `;
 fs.writeFileSync(results, text);
 say(`\nWritten to bench/RESULTS.md`);

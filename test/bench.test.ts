@@ -7,6 +7,7 @@ import { formatCache, runCache, smokeCache } from '../bench/cache.bench.ts';
 import { formatStart, runStart, smokeStart } from '../bench/cli-start.bench.ts';
 import { format, run, smoke } from '../bench/nbd.bench.ts';
 import { servers } from '../bench/servers.ts';
+import { formatPolicy, measurePolicy } from '../bench/policy.bench.ts';
 import { measureWorker } from '../bench/worker.bench.ts';
 import { skipWithout } from './helpers/programs.ts';
 
@@ -46,4 +47,11 @@ test('the benchmark of commands measures each of them beside a bare Node', () =>
 test('the benchmark of the worker measures all three states', async () => {
   const { idle, busy, needlesslyWoken } = await measureWorker(5000);
   for (const rate of [idle, busy, needlesslyWoken]) assert.ok(rate > 0);
+});
+
+test('the benchmark of the policy measures hits, misses and the index', () => {
+  const figures = measurePolicy(1000, 1);
+  const { hits, firstHits, misses, indexFinds, mapFinds } = figures;
+  for (const rate of [hits, firstHits, misses, indexFinds, mapFinds]) assert.ok(rate > 0);
+  assert.match(formatPolicy([figures]), /^\| 1000 \|/m);
 });

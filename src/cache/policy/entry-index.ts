@@ -3,8 +3,8 @@
  * drivers/md/dm-cache-policy-smq.c.
  *
  * A table of entry numbers with open addressing, at most half full, probed linearly; the blocks
- * themselves are read in the pool, which whoever looks for an entry will read next anyway. With a
- * million entries it is three times as fast as a Map (bench/policy.bench.ts).
+ * themselves are read in the pool, which whoever looks for an entry will read next anyway. It takes
+ * about half the time of a Map (bench/policy.bench.ts).
  *
  * Hot path: nothing is allocated after the constructor.
  */

@@ -25,7 +25,7 @@ const LEVEL_JUMPS: Readonly<Record<Rating, number>> = {
 
 /** By rating: the level from which on a hotspot's blocks are promoted. */
 const PROMOTE_LEVELS: Readonly<Record<Rating, number>> = {
-  // The kernel's formula has a second term, which its use of max for min makes ineffective.
+  // What the kernel's formula comes to: its table by hit ratio never has any effect.
   [Rating.POOR]: NR_LEVELS - NR_LEVELS / 4,
   [Rating.FAIR]: NR_LEVELS - NR_LEVELS / 2,
   [Rating.WELL]: 0,

@@ -4,8 +4,8 @@
  * the begin and end of each request, as measured in a real kernel, it says what the kernel's
  * counters should be.
  *
- * Everything but requests, copies and commits takes no time. Requests lie within one block; there are
- * no flushes, FUA or discards.
+ * Everything but requests, copies and commits takes no time. Requests lie within one block; there
+ * are no flushes, FUA or discards.
  */
 import assert from 'node:assert/strict';
 import { createPolicy } from '../../../src/cache/policy/registry.ts';
@@ -47,9 +47,10 @@ export interface SimulatedCacheOptions extends CacheGeometry {
   /** When the table was loaded and resumed. */
   readonly loadedMs: number;
   readonly resumedMs: number;
-  /** Oblocks that are cached from cblock 0 on, without hints. */
+  /** Oblocks that are cached from cblock 0 on, and the hint of all of them. */
   readonly cached: readonly number[];
   readonly isCachedDirty: boolean;
+  readonly hint?: number;
 }
 
 export interface Counters {
@@ -88,11 +89,12 @@ export class CacheSimulator {
     demotions: 0,
     promotions: 0,
   };
-  /** Writebacks begun, and the most background migrations that ran when one was begun in idle time. */
-  nrWritebacks = 0;
+  /** The most background migrations that ran when one was begun in idle time. */
   nrRunningInIdleMax = 0;
   readonly policy: Policy;
   readonly dirty = new Set<number>();
+  /** As the message sets it. */
+  migrationThreshold: number;
   readonly #options: SimulatedCacheOptions;
   readonly #blockBytes: number;
   readonly #events: Event[] = [];
@@ -111,6 +113,7 @@ export class CacheSimulator {
     this.#options = options;
     this.#blockBytes = options.blockSectors * 512;
     this.#nowMs = options.loadedMs;
+    this.migrationThreshold = options.migrationThreshold;
     const policy = createPolicy(options.policy ?? 'smq', {
       ...options,
       jiffies: () => this.#jiffies,
@@ -119,7 +122,7 @@ export class CacheSimulator {
     assert.ok(policy !== null);
     this.policy = policy;
     for (const [cblock, oblock] of options.cached.entries()) {
-      policy.loadMapping(oblock, cblock, options.isCachedDirty, null);
+      policy.loadMapping(oblock, cblock, options.isCachedDirty, options.hint ?? null);
       if (options.isCachedDirty) this.dirty.add(cblock);
     }
     this.#at(options.resumedMs, () => this.#timer());
@@ -239,11 +242,10 @@ export class CacheSimulator {
   // --- migrations
 
   get #isIdle(): boolean {
-    const { blockSectors, migrationThreshold } = this.#options;
     return (
       this.#nrAccounted === 0 &&
       this.#nowMs > this.#lastAccountedMs + IDLE_MS &&
-      (this.#nrRunning + 1) * blockSectors <= migrationThreshold
+      (this.#nrRunning + 1) * this.#options.blockSectors <= this.migrationThreshold
     );
   }
 
@@ -253,7 +255,6 @@ export class CacheSimulator {
       const work = this.policy.getBackgroundWork(isIdle);
       if (work === null) return;
       if (isIdle) this.nrRunningInIdleMax = Math.max(this.nrRunningInIdleMax, this.#nrRunning + 1);
-      if (work.op === WorkOp.WRITEBACK) this.nrWritebacks++;
       if (!this.#lockExclusively(work.oblock, LOCK_WRITES)) {
         this.policy.completeBackgroundWork(work, false);
         return;

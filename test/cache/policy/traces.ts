@@ -126,8 +126,8 @@ export function makeTrace(kind: TraceKind, shape: TraceShape): Trace {
 }
 
 /**
- * A trace that only ever hits, with a rest in which a writeback period ends: what it does to the levels
- * does not depend on when exactly which request is sent.
+ * A trace that only ever hits, with a rest in which a writeback period ends: what it does to the
+ * levels does not depend on when exactly which request is sent.
  */
 export function makeHitsTrace(shape: TraceShape): Trace {
   const random = new Random(shape.seed);
