@@ -172,12 +172,11 @@ function makeIndices(blocks: Float64Array): { index: EntryIndex; map: Map<number
 /** The figures as a table. */
 export function formatPolicy(figures: readonly PolicyFigures[]): string {
   const million = (perSecond: number): string => (perSecond / 1e6).toFixed(2);
-  const rows = figures.map(
-    (f) =>
-      `| ${f.nrCacheBlocks} | ${million(f.hits)} | ${million(f.firstHits)} | ` +
-      `${million(f.misses)} | ${f.bytesPerLookup.toFixed(1)} | ${f.redistributionMs.toFixed(0)} | ` +
-      `${f.indexPerMap.toFixed(1)} |`,
-  );
+  const rows = figures.map((f) => {
+    const rates = [f.hits, f.firstHits, f.misses].map(million).join(' | ');
+    const costs = `${f.bytesPerLookup.toFixed(1)} | ${f.redistributionMs.toFixed(0)}`;
+    return `| ${f.nrCacheBlocks} | ${rates} | ${costs} | ${f.indexPerMap.toFixed(1)} |`;
+  });
   return [
     '| blocks | hits, 10^6/s | first hits | misses | bytes each | evening out, ms | index ÷ Map |',
     '|---:|---:|---:|---:|---:|---:|---:|',
