@@ -123,8 +123,8 @@ export const faults = [
   {
     name: "a cache's dirty bits believed after a crash",
     file: 'src/cache/metadata/cache-metadata.ts',
-    from: 'const isDirty = !isClean || s.dirty',
-    to: 'const isDirty = s.dirty',
+    from: 'dirtyOf(cblock, flags) || !isClean;',
+    to: 'dirtyOf(cblock, flags);',
     tests: [CACHE_CUTS],
   },
   {
@@ -172,7 +172,7 @@ export const faults = [
   {
     name: 'a cache block that passthrough leaves valid',
     file: 'src/cache/target/migrations.ts',
-    from: 'if (policy.invalidateMapping(cblock)) metadata.removeMapping(cblock);',
+    from: '\n      metadata.removeMapping(cblock);',
     to: '',
     tests: [CACHE_CUTS, 'cache/target/scenarios'],
   },

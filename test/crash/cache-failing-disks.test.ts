@@ -265,7 +265,7 @@ for (const [name, scenario] of Object.entries(scenarios)) {
 }
 
 // A migration that had failed used to wake the next look for work, which found the same block: with
-// an origin that was gone, or metadata that could not be written, a cache did nothing else any more.
+// an origin that was gone, or metadata that could not be written, a cache did nothing else.
 test('a writeback that fails is tried again at the next tick, not at once', async () => {
   const random = new Random(seedOf(81));
   const life = new CacheLife(random, NO_CACHE, 2, { mayFail: true });

@@ -168,7 +168,7 @@ export class Loading {
   async #markInUse(): Promise<void> {
     if (!this.#cache.metadata.isMarkedClean && !this.#isMarkInDoubt) return;
     const status = await this.#cache.commit(false);
-    // A failed flush leaves the mark or not: with it a crash would lose what is written from now on.
+    // A failed flush leaves the mark or not: with it a crash would lose what is written now.
     this.#isMarkInDoubt = status !== 0;
     if (status !== 0) throw new DmError(errnoName(status), 'could not mark the cache as in use');
   }
