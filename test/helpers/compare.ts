@@ -19,6 +19,8 @@
  *   until_true COMMAND...      repeats the command until it succeeds
  * Others:
  *   messages POOL WORDS BEGIN END   sends `WORDS n` for each n until one is refused
+ *   wrs DEVICE SECTOR STEP COUNT   COUNT writes of 4 KiB, STEP sectors (up or down) apart
+ *   shape DISK                 the shapes of the trees of metadata that is not in use
  *   no_space_timeout SECONDS, usage DISK (the KiB that a loop disk takes)
  *   $I, a directory of files that both sides see
  * `here COMMAND` and `there COMMAND` run on one side only and are not compared.
@@ -109,7 +111,7 @@ export async function runThere(script: string, { dir, files = '' }: Setup): Prom
   const disks = disksOf(script);
   const images = makeDisks(disks, own);
   const names = disks.map(({ name }) => name).join(' ');
-  const settings = `DISKS='${names}' MODULES='${kernelModules}' I='${files}'`;
+  const settings = `DISKS='${names}' MODULES='${kernelModules}' I='${files}' SIDES='${sides}'`;
   const steps: Step[] = [];
   for (const part of script.split(POWER_CUT)) {
     const text = `${settings}\n${beginning(script, 'there')}${part}\nfinish\n`;
@@ -132,8 +134,9 @@ export async function runHere(script: string, { dir, files = '' }: Setup): Promi
   const own = path.join(dir, 'here');
   const disks = disksOf(script);
   const images = makeDisks(disks, own);
+  const programs = path.join(repoRoot, 'dist/test/kernel/sides');
   const settings = `W='${own}' FILES='${images.join(' ')}' I='${files}'`;
-  const here = `${settings} SIDES='${path.join(repoRoot, 'dist/test/kernel/sides')}'`;
+  const here = `${settings} SIDES='${sides}' PROGRAMS='${programs}'`;
   const parts = script.split(POWER_CUT);
   const steps: Step[] = [];
   for (const [i, part] of parts.entries()) {

@@ -21,12 +21,13 @@ fresh() {
     dmsetup create t --table "$T 0"
 }
 m() { x dmsetup message p 0 "$@"; }
-# 16.32: two blocks are committed, then metadata cannot be written
+# 16.32: two blocks are committed, then metadata cannot be written. (Each in a commit of its own, so
+# that both sides allocate the same metadata blocks.)
 x fresh
-x wr t 0 256 17
-x fsync t
+x wr t 0 128 17 fua
+x wr t 128 128 17 fua
 x st
-x cut_at 24
+x cut_at 31
 x logs 'read-only mode' wr t 1280 128 18
 differs "$BACK" st
 x wr t 2048 8 19
@@ -74,8 +75,7 @@ x good
 x dmsetup create u --table "$T 9"
 # 16.35: a FUA write that waits for a commit that fails
 x fresh
-x wr t 0 128 17
-x fsync t
+x wr t 0 128 17 fua
 x cut_at 24
 x wr t 640 128 18 fua
 differs "$BACK" st

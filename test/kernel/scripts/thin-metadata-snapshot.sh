@@ -4,8 +4,8 @@ block() { dd if=$A bs=4k skip=$1 count=1 iflag=direct 2>/dev/null | od -An -v -t
 x dmsetup create p --table "0 131072 thin-pool $A $B 128 0"
 x dmsetup message p 0 create_thin 0
 x dmsetup create t --table "0 65536 thin /dev/mapper/p 0"
-x wr t 0 512 17
-x fsync t
+# Each with a commit of its own, so that both sides allocate the same metadata blocks.
+for i in 0 1 2 3; do wr t $((i * 128)) 128 17 fua; done
 x thin_dump -m $A
 x dmsetup message p 0 reserve_metadata_snap
 x dmsetup status p

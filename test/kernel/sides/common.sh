@@ -1,6 +1,6 @@
 # What both sides of a script begin with; see test/helpers/compare.ts for the words.
 # A side has: W, a directory for scratch files; A, B, …, its disks; LOG, the log; and mark, wr, rd,
-# trim, fsync, usage, no_space_timeout, finish.
+# trim, fsync, usage, no_space_timeout, finish; and SIDES, where this file is.
 exec </dev/null
 export LC_ALL=C
 nr=0
@@ -32,6 +32,8 @@ logs() {
   until_true logged "$text" || return 1
   return $r
 }
+
+shape() { perl $SIDES/tree-shape.pl $1; }
 
 declare -A jobs
 bg() {

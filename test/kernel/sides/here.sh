@@ -1,4 +1,4 @@
-# Our side. FILES are the disks, SIDES is where io.js is.
+# Our side. FILES are the disks, PROGRAMS is where io.js is.
 LOG=$DEVMAPPER_DIR/daemon.log
 n=0
 for f in $FILES; do
@@ -8,14 +8,15 @@ done
 mark() { echo "MARK $1" >>$LOG; }
 there() { :; }
 here() { "$@"; }
-io() { node $SIDES/io.js "$DEVMAPPER_DIR/nbd.sock" "$@"; }
+io() { node $PROGRAMS/io.js "$DEVMAPPER_DIR/nbd.sock" "$@"; }
 wr() { io wr "$@"; }
+wrs() { io wrs "$@"; }
 rd() { io rd "$@"; }
 trim() { io trim "$@"; }
 fsync() { io fsync "$@"; }
 usage() { echo $(($(stat -c %b $1) / 2)) KiB; }
 no_space_timeout() { devmapper parameter no_space_timeout $1; }
-messages() { node $SIDES/messages.js "$DEVMAPPER_DIR" "$@"; }
+messages() { node $PROGRAMS/messages.js "$DEVMAPPER_DIR" "$@"; }
 finish() {
   while IFS= read -r l; do step L "$l"; done <$LOG
   : >$LOG

@@ -41,8 +41,16 @@ switch (word) {
     else console.log(texts[error] ?? `NBD error ${error}`);
     break;
   }
+  case 'wrs': {
+    const [step, nr] = [Number(count), Number(byte)];
+    const data = Buffer.alloc(4096, 1);
+    for (let i = 0; i < nr; i++) {
+      await client.command(Cmd.WRITE, { offset: offset + i * step * SECTOR, data });
+    }
+    break;
+  }
   default:
-    throw new Error(`wanted wr, trim, fsync or rd, found ${word}`);
+    throw new Error(`wanted wr, wrs, trim, fsync or rd, found ${word}`);
 }
 client.destroy();
 

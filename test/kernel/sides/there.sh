@@ -32,6 +32,11 @@ wr() {
   told $? $f.io
   rm -f $f $f.io
 }
+wrs() {
+  local i plan=$W/plan.$BASHPID
+  for ((i = 0; i < $4; i++)); do echo direct $1 $((($2 + i * $3) * 512)) 4096 1; done >$plan
+  perl $SIDES/../guest.pl $plan >/dev/null
+}
 rd() {
   local f=$W/rd.$BASHPID
   dd if=/dev/mapper/$1 of=$f bs=$(($3 * 512)) count=1 skip=$(($2 * 512)) \
