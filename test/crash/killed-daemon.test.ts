@@ -28,6 +28,7 @@ const DATA_BYTES = 64 * MIB;
 const CLIENTS_PER_VOLUME = 2;
 const VOLUMES_MAX = 5;
 const ROUNDS = 4;
+const FLUSHES_MIN = 10;
 const NOTHING_UNDER = new Uint32Array(VOLUME_SECTORS);
 
 /** Clients at work on the volumes of a pool, until the daemon is gone. */
@@ -70,6 +71,10 @@ class Load {
     for (const id of this.world.ids) work.push(...(await this.#serve(id)));
     const control = this.#snapshots(work);
     await new Promise((resolve) => setTimeout(resolve, ms));
+    // However slow the machine is: something must have been promised.
+    while (this.nrFlushes < FLUSHES_MIN || this.world.ids.length < 2) {
+      await new Promise((resolve) => setTimeout(resolve, 20));
+    }
     this.#isOver = true;
     await this.#pool.daemon.kill();
     await control;
@@ -243,7 +248,6 @@ test(`what clients flushed outlives a killed daemon (seed ${seed})`, { skip }, a
     for (let round = 0; round < ROUNDS; round++) {
       const load = new Load(pool, random, found, lastStamp);
       await load.run(random.between(300, 1200));
-      assert.ok(load.nrFlushes > 0, 'something was flushed');
       found = await verify(load, pool);
       lastStamp = load.lastStamp;
       await pool.crash();
