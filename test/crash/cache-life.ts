@@ -289,6 +289,18 @@ export class CacheLife implements Mortal<Uint32Array> {
     }
   }
 
+  /** Writes everything back, shuts down, and opens in passthrough mode, as the document wants. */
+  async enterPassthrough(): Promise<void> {
+    await this.settle();
+    await this.reload('writeback', 'cleaner 0');
+    await this.idle(4000);
+    this.#note('remove and create, passthrough');
+    Object.assign(this.#movedBefore, this.moved);
+    await this.stack.remove('c');
+    await this.stack.create('c', this.#table('passthrough', 'smq 0'));
+    this.#setMode('passthrough');
+  }
+
   async remove(): Promise<void> {
     await this.settle();
     this.#note('remove and create');

@@ -57,6 +57,7 @@ class CacheWorkload {
       ],
       [2, () => life.remove()],
       [6, () => life.idle(random.pick([50, 1200, 2500, 65_000]))],
+      [modes.includes('passthrough') ? 4 : 0, () => life.enterPassthrough()],
       [2, () => life.message(`migration_threshold ${random.pick([0, 2048, 2048, 2048])}`)],
     ];
   }

@@ -6,6 +6,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { SimulatedClock } from '../../../src/base/simulated-clock.ts';
 import { MemoryDevice } from '../../../src/block/memory-device.ts';
+import { readCacheImage } from '../../../src/cache/tools/cache-image.ts';
 import { discard, fill, flush, read, runs, Stack } from '../../helpers/stack.ts';
 
 const K = 1024;
@@ -169,6 +170,12 @@ test('passthrough: reads from the origin, writes invalidate for good (20.16)', a
     assert.equal(await rig.read(BLOCK, BLOCK), `${BLOCK}x77`);
     const before = await rig.counters();
     await rig.write(2 * BLOCK, 4 * K, 0x33);
+    // The mapping is gone from the disk when the write returns.
+    const { mappings } = readCacheImage(rig.metadata);
+    assert.deepEqual(
+      mappings.map(({ oblock }) => oblock),
+      [0, 1, 3],
+    );
     assert.equal(await rig.residency(), '3/1024');
     assert.notEqual(await rig.counters(), before);
     assert.equal(runs(await read(rig.origin, 2 * BLOCK, 4 * K)), `${4 * K}x33`);
