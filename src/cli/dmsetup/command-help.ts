@@ -28,6 +28,8 @@ const tableText = `A table is text, one target a line: <start> <length> <type> <
 It comes from --table, a file, or standard input. Devices in it are paths of files or block devices,
 /dev/mapper/NAME, or MAJOR:MINOR as \`table\` prints them.`;
 
+const NO_UDEV = 'Does as where there is no udev.';
+
 const load: CommandHelp = {
   synopses: [`${DEVICE} [--table <table> | <table_file>]`],
   text: `Loads a table beside the one in use; \`resume\` puts it in use.\n\n${tableText}`,
@@ -159,6 +161,26 @@ const helps: Readonly<Record<string, CommandHelp>> = {
 are changes of a pool's mode, space that runs low, renames; see \`info -c -o events\`.`,
     options: verbose,
   },
+  wipe_table: {
+    synopses: [`[--noflush] ${DEVICE}...`],
+    text: 'Replaces tables by one of the same size on which all I/O fails.',
+    options: noflush,
+  },
+  splitname: {
+    synopses: ['<name> [<subsystem>]'],
+    text: 'Shows the parts of an LVM name: volume group, logical volume, layer.',
+  },
+  mangle: {
+    synopses: ['[<device>...]'],
+    text: 'Renames devices whose names should have been mangled.',
+    options: { '--manglename none|hex|auto': 'how names are mangled' },
+  },
+  udevcreatecookie: { synopses: [''], text: NO_UDEV },
+  udevreleasecookie: { synopses: ['[<cookie>]'], text: NO_UDEV },
+  udevflags: { synopses: ['<cookie>'], text: 'Prints the flags in a cookie, for udev rules.' },
+  udevcomplete: { synopses: ['<cookie>'], text: NO_UDEV },
+  udevcomplete_all: { synopses: ['[-y] [<age_in_minutes>]'], text: NO_UDEV },
+  udevcookies: { synopses: [''], text: NO_UDEV },
   mknodes: {
     synopses: [`[${DEVICE}...]`],
     text: 'Does nothing: there are no device nodes, devices are served over NBD.',

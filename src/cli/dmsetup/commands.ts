@@ -45,6 +45,24 @@ export const commands: ReadonlyMap<string, Command> = new Map<string, Command>([
   ['table', { min: 0, max: any, load: showLines('table') }],
   ['wait', { min: 0, max: 2, load: async () => (await import('./devices.ts')).wait }],
   ['mknodes', { min: 0, max: any, load: async () => (await import('./devices.ts')).mknodes }],
+  ['wipe_table', { min: 0, max: any, load: async () => (await import('./tables.ts')).wipeTable }],
+  ['splitname', { min: 1, max: 2, load: async () => (await import('./names.ts')).splitname }],
+  ['mangle', { min: 0, max: any, load: async () => (await import('./names.ts')).mangle }],
+  [
+    'udevcreatecookie',
+    { min: 0, max: 0, load: async () => (await import('./udev.ts')).createCookie },
+  ],
+  [
+    'udevreleasecookie',
+    { min: 0, max: 1, load: async () => (await import('./udev.ts')).releaseCookie },
+  ],
+  ['udevflags', { min: 1, max: 1, load: async () => (await import('./udev.ts')).flags }],
+  ['udevcomplete', { min: 1, max: 1, load: async () => (await import('./udev.ts')).complete }],
+  [
+    'udevcomplete_all',
+    { min: 0, max: 1, load: async () => (await import('./udev.ts')).completeAll },
+  ],
+  ['udevcookies', { min: 0, max: 0, load: async () => (await import('./udev.ts')).cookies }],
   ['targets', { min: 0, max: 0, load: async () => (await import('./versions.ts')).targets }],
   [
     'target-version',

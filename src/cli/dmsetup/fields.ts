@@ -75,8 +75,12 @@ function tablesLoaded(d: DeviceInfo): string {
 
 /** The parts of an LVM device name: VG-LV-layer, with `--` for a hyphen within a part. */
 export function splitLvmName(name: string): [vg: string, lv: string, layer: string] {
-  const parts = name.split(/(?<!-)-(?!-)/).map((part) => part.replaceAll('--', '-'));
-  return [parts[0] ?? '', parts[1] ?? '', parts.slice(2).join('-')];
+  const parts = [''];
+  for (const [text] of name.matchAll(/--|[^]/g)) {
+    if (text === '-') parts.push('');
+    else parts[parts.length - 1] += text === '--' ? '-' : text;
+  }
+  return [parts[0] ?? '', parts[1] ?? '', parts[2] ?? ''];
 }
 
 function subsystem(d: DeviceInfo): string {

@@ -21,11 +21,11 @@ export class Report {
   readonly #selects: (row: Row) => boolean;
 
   /** Fails with dmsetup's lines if the options name no fields, keys or selection. */
-  constructor(options: Options, mangling: Mangling) {
+  constructor(options: Options, mangling: Mangling, fields = DEFAULT_FIELDS) {
     this.#options = options;
     this.#mangling = mangling;
-    const wanted = options.get('options') ?? DEFAULT_FIELDS;
-    const text = wanted.startsWith('+') ? `${DEFAULT_FIELDS},${wanted.slice(1)}` : wanted;
+    const wanted = options.get('options') ?? fields;
+    const text = wanted.startsWith('+') ? `${fields},${wanted.slice(1)}` : wanted;
     this.#fields = text === '' || text === 'all' ? [] : chooseFields(text);
     this.#sortKeys = sortKeys(options.get('sort') ?? '');
     this.#selects = parseSelection(options.get('select') ?? '');
@@ -97,20 +97,22 @@ export class Report {
   #printTransposed(rows: readonly Cell[][]): void {
     for (const [i, heading] of this.#headings.entries()) {
       const first = this.#noHeadings ? [] : [heading];
-      print([...first, ...rows.map((row) => row[i])].join(this.#separator));
+      const cells = rows.map((row) => this.#named(row, i));
+      print([...first, ...cells].join(this.#separator));
     }
+  }
+
+  /** A cell, with its name if --nameprefixes says so. */
+  #named(row: readonly Cell[], i: number): string {
+    const cell = String(row[i]);
+    if (!this.#options.has('nameprefixes')) return cell;
+    const quote = this.#options.has('unquoted') ? '' : "'";
+    return `DM_${(this.#fields[i]?.name ?? '').toUpperCase()}=${quote}${cell}${quote}`;
   }
 
   #printPrefixed(rows: readonly Cell[][]): void {
     if (!this.#noHeadings) print(this.#headings.join(this.#separator));
-    const quote = this.#options.has('unquoted') ? '' : "'";
-    for (const row of rows) {
-      const cells = row.map((cell, i) => {
-        const name = (this.#fields[i]?.name ?? '').toUpperCase();
-        return `DM_${name}=${quote}${cell}${quote}`;
-      });
-      print(cells.join(this.#separator));
-    }
+    for (const row of rows) print(row.map((_cell, i) => this.#named(row, i)).join(this.#separator));
   }
 }
 

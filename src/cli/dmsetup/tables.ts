@@ -1,8 +1,8 @@
 /**
- * dmsetup's commands that show tables, drop them, and change states (spec: dm-core, 7).
+ * dmsetup's commands that show tables, drop or wipe them, and change states (spec: dm-core, 7).
  */
 import type { DeviceInfo, DeviceLines } from '../../daemon/api-types.ts';
-import { print, printJson } from '../output.ts';
+import { CommandFailed, fail, print, printJson } from '../output.ts';
 import type { Context } from './context.ts';
 import { asShown, eachTarget, noDevices, verbose } from './helpers.ts';
 
@@ -80,4 +80,25 @@ async function printLines(
   if (lines.length === 0) print(prefix);
   for (const line of lines) print(`${prefix}${line}`);
   if (isVerbose && many) print('');
+}
+
+/** `wipe_table`: I/O on the device fails from then on. */
+export async function wipeTable(context: Context, names: readonly string[]): Promise<void> {
+  if (names.length === 0) fail('No device specified.');
+  const state = { noflush: context.options.has('noflush') };
+  for (const name of names) {
+    const device = await context.targetByName(name);
+    let size = 0;
+    try {
+      const found = await context.call<DeviceLines>(device, 'GET', '/table');
+      size = found.device.sizeSectors;
+    } catch (error) {
+      // The load that follows says so once more.
+      if (!(error instanceof CommandFailed)) throw error;
+    }
+    const load = { table: `0 ${size} error` };
+    await context.call(device, 'PUT', '/table', {}, load);
+    await context.call(device, 'POST', '/suspend', {}, state);
+    await context.call(device, 'POST', '/resume', {}, state);
+  }
 }
