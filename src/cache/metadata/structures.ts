@@ -41,11 +41,14 @@ export function openStructures(blocks: BlockManager, view: ReadView, log: Log): 
   const metadataSm = openSpaceMap(tm, view, log);
   const mappingRoot = asBlockNr(superblock.mappingRoot.get(view, 0));
   const mappings = MappingArray.open(tm, mappingRoot, superblock.cacheBlocks.get(view, 0));
-  const dirtyRoot = asBlockNr(superblock.dirtyRoot.get(view, 0));
   const dirty =
     superblock.version.get(view, 0) === 1
       ? new DirtyFlags(mappings)
-      : new DirtyBitset(tm, mappings, Bitset.open(tm, dirtyRoot));
+      : new DirtyBitset(
+          tm,
+          mappings,
+          Bitset.open(tm, asBlockNr(superblock.dirtyRoot.get(view, 0))),
+        );
   const discards = new DiscardBits(
     Bitset.open(tm, asBlockNr(superblock.discardRoot.get(view, 0))),
     superblock.discardBlockSize.get(view, 0),

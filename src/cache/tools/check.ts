@@ -164,6 +164,9 @@ class CacheCheck {
     // No cache with these can be opened, however sound the rest may be.
     if (sb.incompatFlags !== 0) refuse(`unknown incompatible features ${sb.incompatFlags}`);
     if (sb.dataBlockSize === 0) refuse('the data block size is 0');
+    if (!Number.isSafeInteger(sb.discardBlockSize)) {
+      refuse(`the discard block size is ${sb.discardBlockSize}`);
+    }
     const { nrBlocks } = sb.metadataSpaceMap;
     if (nrBlocks > this.#reader.nrBlocks) {
       refuse(`wanted a device of ${nrBlocks} metadata blocks, found ${this.#reader.nrBlocks}`);
