@@ -18,7 +18,6 @@
  */
 import { Bio, BioOp } from '../../block/bio.ts';
 import { errno } from '../../base/errno.ts';
-import { codeOf } from '../../base/error.ts';
 import { asDataBlock } from '../../persistent-data/space-map/disk.ts';
 import type { MappedRun } from '../metadata/thin-device.ts';
 import type { Cell } from './cells.ts';
@@ -90,7 +89,8 @@ export class Discarder {
       try {
         run = this.#pool.metadata.findRun(thin.device, from, cell.end);
       } catch (error) {
-        codeOf(error);
+        this.#pool.lookupFailed(error);
+        job.status = errno.EIO;
         break;
       }
       if (run === null) break;
