@@ -104,7 +104,7 @@ test('every known kind of damage is survived', async () => {
 test('no number in the superblock makes anything loop or crash', async () => {
   const seed = seedOf(32);
   const random = new Random(seed);
-  const numbers = [0, 1, 2, 509, 1301, 2 ** 31, 2 ** 32 - 1];
+  const numbers = [0, 509, 2 ** 31, 2 ** 32 - 1];
   for (const format of FORMATS) {
     for (let offset = 40; offset < 292; offset += 4) {
       // The data block size, and features that only a writer must know, are refused at once.
