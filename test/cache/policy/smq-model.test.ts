@@ -182,3 +182,20 @@ test('with 4096 items of work at hand a promotion is refused, and its cblock goe
   assert.equal(pair.policy.residency, 4097);
   assertAlike(pair.policy, pair.model);
 });
+
+test('with 4096 items of work at hand a block stays where it is, at the head of its level', () => {
+  const options = { nrCacheBlocks: 4200, blockSectors: 64, originSectors: 64 * 8192 };
+  const pair = new Pair(options, 0, new Random(1));
+  for (const [cblock, oblock] of [7000, 7001, 7002].entries()) {
+    pair.policy.loadMapping(oblock, cblock, true, 5);
+    pair.model.load(oblock, cblock, true, 5);
+  }
+  for (let oblock = 0; oblock < 4096; oblock++) pair.lookup(oblock, true, true, true);
+  pair.getWork(true);
+  assertAlike(pair.policy, pair.model);
+  assert.equal(pair.policy.getBackgroundWork(true), null);
+  pair.complete(0, true, true);
+  pair.getWork(true);
+  assertAlike(pair.policy, pair.model);
+  assert.equal(pair.policy.tracker.nrPending, 4096);
+});
