@@ -153,6 +153,22 @@ test('a command works in a directory that has been removed', async () => {
   await daemon.dmsetup('remove', 'g');
 });
 
+test('paths in tables start from the directory of the command, not of the daemon', async () => {
+  daemon.disk('disk', 8192);
+  const program = path.join(repoRoot, 'bin', 'devmapper.js');
+  const args = [program, 'create', 'rel', '--table', '0 16 linear ./disk 0'];
+  const env = { DEVMAPPER_DIR: daemon.dir };
+  const made = await run(process.execPath, args, { cwd: daemon.dir, env });
+  assert.deepEqual(made, { code: 0, stdout: '', stderr: '' });
+  const printed = await daemon.dmsetup('table', 'rel');
+  assert.match(printed, /^0 16 linear 240:0 0\n$/);
+  await daemon.dmsetup('remove', 'rel');
+  // The number stands for the file as long as the daemon lives.
+  await daemon.dmsetup('create', 'rel', '--table', printed);
+  assert.equal(await daemon.dmsetup('table', 'rel'), printed);
+  await daemon.dmsetup('remove', 'rel');
+});
+
 // --- uri
 
 test('`uri` prints where a device is served, and says so if there is none', async () => {
