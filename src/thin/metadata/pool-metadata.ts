@@ -25,6 +25,8 @@ import { insert, makeValue } from '../../persistent-data/btree/insert.ts';
 import { insertNested } from '../../persistent-data/btree/nested.ts';
 import { remove, removeLeaves } from '../../persistent-data/btree/remove.ts';
 import { blockNrAt, plainValueType } from '../../persistent-data/btree/value-type.ts';
+import { CommitLock } from '../../persistent-data/commit-lock.ts';
+import { MetadataOperationError } from '../../persistent-data/operation-error.ts';
 import { DiskSpaceMap, type DataBlock } from '../../persistent-data/space-map/disk.ts';
 import { METADATA_BLOCKS_MAX } from '../../persistent-data/space-map/layout.ts';
 import { MetadataSpaceMap } from '../../persistent-data/space-map/metadata.ts';
@@ -45,19 +47,6 @@ import { ThinDevice, type MappedRun, type Mapping } from './thin-device.ts';
 
 /** The most metadata blocks kept for commits (spec: thin, 1.8). */
 const RESERVE_BLOCKS_MAX = 4096;
-
-/**
- * An operation failed half-way; `operation` is the kernel's name of it. The transaction must be
- * aborted.
- */
-export class MetadataOperationError extends DmError {
-  readonly operation: string;
-  constructor(operation: string, cause: DmError) {
-    super(cause.errno, `metadata operation '${operation}' failed: ${cause.message}`, { cause });
-    this.name = 'MetadataOperationError';
-    this.operation = operation;
-  }
-}
 
 export interface OpenOptions {
   /** In sectors; must be what the metadata was formatted with. */
@@ -94,7 +83,7 @@ export class PoolMetadata {
   /** False until the first change: until then commits are skipped, the device is not written. */
   #inService = false;
   #changedSinceCommit = false;
-  #committing: Promise<void> | null = null;
+  readonly #commitLock = new CommitLock();
   /** Counts changes of any mapping tree; see ThinDevice.rootGeneration. */
   #generation = 0;
   /** Most recently opened first, as the kernel's list. */
@@ -283,12 +272,12 @@ export class PoolMetadata {
 
   /** True while a commit runs: nothing may be changed. */
   get isCommitting(): boolean {
-    return this.#committing !== null;
+    return this.#commitLock.isHeld;
   }
 
   /** Resolves when the running commit, if any, has ended. Another may run by then: look again. */
-  async whenIdle(): Promise<void> {
-    await this.#committing?.catch(() => undefined);
+  whenIdle(): Promise<void> {
+    return this.#commitLock.whenFree();
   }
 
   /** The cache holds so much that is not written that the owner should commit. */
@@ -301,13 +290,8 @@ export class PoolMetadata {
    * nothing if nothing was ever changed. Rejects with MetadataOperationError.
    */
   commit(): Promise<void> {
-    assert(this.#committing === null, 'one commit at a time');
     if (!this.#inService) return Promise.resolve();
-    const done = this.#commit().finally(() => {
-      this.#committing = null;
-    });
-    this.#committing = done;
-    return done;
+    return this.#commitLock.hold(() => this.#commit());
   }
 
   async #commit(): Promise<void> {
@@ -386,7 +370,7 @@ export class PoolMetadata {
 
   /** Runs a change; a DmError in the middle of it means that the transaction is lost. */
   #change<T>(operation: string, change: (s: Structures) => T): T {
-    assert(this.#committing === null, 'nothing changes while a commit runs');
+    assert(!this.isCommitting, 'nothing changes while a commit runs');
     this.#blocks.newOperation();
     this.#inService = true;
     this.#changedSinceCommit = true;
@@ -676,7 +660,7 @@ export class PoolMetadata {
   /** Takes a free data block out of circulation, on the way to `insertBlock`. Throws ENOSPC. */
   reserveDataBlock(): DataBlock {
     // What a running commit frees is in use until the superblock is durable.
-    assert(this.#committing === null, 'no block is handed out while a commit runs');
+    assert(!this.isCommitting, 'no block is handed out while a commit runs');
     this.#blocks.newOperation();
     this.#inService = true;
     const block = this.#s.dataSm.findFree(this.#held);

@@ -7,7 +7,7 @@ import { codeOf } from '../../base/error.ts';
 import { errno } from '../../base/errno.ts';
 import { BioOp, STATUS_REQUEUE, type Bio } from '../../block/bio.ts';
 import { makeMapping, type Mapping } from '../metadata/thin-device.ts';
-import { MetadataOperationError } from '../metadata/pool-metadata.ts';
+import { MetadataOperationError } from '../../persistent-data/operation-error.ts';
 import type { DataBlock } from '../../persistent-data/space-map/disk.ts';
 import type { Cell } from './cells.ts';
 import { PoolMode } from './modes.ts';

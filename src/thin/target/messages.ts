@@ -8,7 +8,7 @@ import { DmError } from '../../base/error.ts';
 import { errnoName } from '../../base/errno.ts';
 import { parseDecimal, parseU64, U64_MAX } from '../../base/numbers.ts';
 import { DEVICE_ID_MAX } from '../metadata/device-details.ts';
-import { MetadataOperationError } from '../metadata/pool-metadata.ts';
+import { MetadataOperationError } from '../../persistent-data/operation-error.ts';
 import type { Pool } from './pool.ts';
 
 interface Message {

@@ -18,7 +18,8 @@ import {
 import { deviceStatus } from '../../mapper/targets/linear.ts';
 import { METADATA_BLOCKS_MAX } from '../../persistent-data/space-map/layout.ts';
 import { BLOCK_SECTORS } from '../../persistent-data/block.ts';
-import { MetadataOperationError, PoolMetadata } from '../metadata/pool-metadata.ts';
+import { MetadataOperationError } from '../../persistent-data/operation-error.ts';
+import { PoolMetadata } from '../metadata/pool-metadata.ts';
 import { formatFeatures, parseFeatures, type PoolFeatures } from './features.ts';
 import { handleMessage } from './messages.ts';
 import { PoolMode, statusWord } from './modes.ts';
