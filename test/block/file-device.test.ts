@@ -77,11 +77,14 @@ function count(t: TestContext, name: 'read' | 'write' | 'fdatasync'): { readonly
   };
 }
 
-const next = (held: HeldCalls): HeldCalls['waiting'][number] => {
-  const call = held.waiting.shift();
-  assert.ok(call !== undefined, 'a call waits');
-  return call;
-};
+/** The next call, as soon as it comes: what precedes it may take a slow machine its time. */
+async function next(held: HeldCalls): Promise<HeldCalls['waiting'][number]> {
+  for (;;) {
+    const call = held.waiting.shift();
+    if (call !== undefined) return call;
+    await new Promise((resolve) => setTimeout(resolve, 1));
+  }
+}
 
 /** Whether a promise has settled when all I/O that is at hand is done. */
 async function isSettled(promise: Promise<unknown>): Promise<boolean> {
@@ -109,7 +112,7 @@ test('a write that was under way during a flush is covered by the next flush', a
   const write = poolWrite(device);
   await flushDevice(device);
   assert.equal(syncs.nr, 1);
-  next(writes).make();
+  (await next(writes)).make();
   await write;
   await flushDevice(device);
   assert.equal(syncs.nr, 2);
@@ -120,11 +123,11 @@ test('nor does a flush cover a write that ends while its fdatasync runs', async 
   const syncs = hold(t, 'fdatasync');
   const first = flushDevice(device);
   await poolWrite(device);
-  next(syncs).make();
+  (await next(syncs)).make();
   await first;
   const second = flushDevice(device);
   assert.equal(await isSettled(second), false);
-  next(syncs).make();
+  (await next(syncs)).make();
   await second;
 });
 
@@ -139,10 +142,10 @@ test('a flush that comes during another waits for what came before it to be dura
   const first = flushDevice(device);
   const second = flushDevice(device);
   assert.equal(await isSettled(second), false);
-  next(syncs).make();
+  (await next(syncs)).make();
   await first;
   assert.equal(await isSettled(second), false, 'an fdatasync that began after it covers it');
-  next(syncs).make();
+  (await next(syncs)).make();
   await second;
 });
 
@@ -154,10 +157,10 @@ test('all flushes and FUA writes that wait share the next fdatasync', async (t) 
   assert.equal(await isSettled(fua), false);
   const others = [flushDevice(device), flushDevice(device), fua];
   assert.equal(syncs.nr, 1, 'one runs at a time');
-  next(syncs).make();
+  (await next(syncs)).make();
   await first;
   assert.equal(syncs.nr, 2);
-  next(syncs).make();
+  (await next(syncs)).make();
   await Promise.all(others);
   assert.equal(syncs.nr, 2);
 });
@@ -166,7 +169,7 @@ test('when fdatasync fails, so do the flushes that wait behind it, and the next 
   const device = openFile(t, newFile(t));
   const syncs = hold(t, 'fdatasync');
   const flushes = [flushDevice(device), flushDevice(device), flushDevice(device)];
-  next(syncs).fail('EIO');
+  (await next(syncs)).fail('EIO');
   const results = await Promise.allSettled(flushes);
   assert.deepEqual(
     results.map(({ status }) => status),
@@ -174,7 +177,7 @@ test('when fdatasync fails, so do the flushes that wait behind it, and the next 
   );
   assert.equal(syncs.nr, 1);
   const again = flushDevice(device);
-  next(syncs).make();
+  (await next(syncs)).make();
   await again;
 });
 
@@ -185,9 +188,9 @@ test('a FUA write ends after an fdatasync that began after its data was written'
   const fua = request(device, BioOp.WRITE, 8, 8, Buffer.alloc(4096, 0x22), BioFlag.FUA);
   assert.equal(await isSettled(fua), false);
   assert.equal(syncs.nr, 0);
-  next(writes).make();
+  (await next(writes)).make();
   assert.equal(await isSettled(fua), false);
-  next(syncs).make();
+  (await next(syncs)).make();
   await fua;
 });
 
@@ -197,7 +200,7 @@ test('a FUA write fails if its data cannot be made durable', async (t) => {
   const data = Buffer.alloc(4096, 0x22);
   const fua = submit(device, BioOp.WRITE, 8, 8, { data, flags: BioFlag.FUA });
   assert.equal(await isSettled(fua), false);
-  next(syncs).fail('ENOSPC');
+  (await next(syncs)).fail('ENOSPC');
   assert.equal(await fua, errno.ENOSPC);
 });
 
@@ -279,7 +282,7 @@ test('a failed transfer ends with its errno, one of another world with EIO', asy
     ['EKEYREVOKED', errno.EIO],
   ] as const) {
     const write = submit(device, BioOp.WRITE, 1, 1, { data: Buffer.alloc(SECTOR) });
-    next(writes).fail(code);
+    (await next(writes)).fail(code);
     assert.equal(await write, status, code);
   }
 });
@@ -361,10 +364,10 @@ test('closing waits for what is in flight, and nothing can be submitted afterwar
   const flush = flushDevice(device);
   const closed = device.close();
   assert.equal(await isSettled(closed), false);
-  next(writes).make();
+  (await next(writes)).make();
   await write;
   assert.equal(await isSettled(closed), false);
-  next(syncs).make();
+  (await next(syncs)).make();
   await flush;
   await closed;
   await assert.rejects(read(device, 0, 512), /no bio is submitted to a closed file/);

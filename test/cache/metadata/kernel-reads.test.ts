@@ -321,7 +321,8 @@ test('Debian’s tools find what was written here', { skip: tools }, async () =>
 });
 
 test('metadata that Debian’s cache_restore makes is opened', { skip: tools }, async () => {
-  const xml = `<superblock uuid="" block_size="64" nr_cache_blocks="1024" policy="smq" hint_width="4">
+  const sizes = 'block_size="64" nr_cache_blocks="1024"';
+  const xml = `<superblock uuid="" ${sizes} policy="smq" hint_width="4">
   <mappings>
     <mapping cache_block="0" origin_block="5" dirty="true"/>
     <mapping cache_block="1" origin_block="6" dirty="false"/>
