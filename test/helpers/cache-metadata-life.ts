@@ -100,16 +100,22 @@ export class CacheMetadataLife {
   // --- operations
 
   async open(): Promise<void> {
-    this.#note('open');
     const before = this.#committed;
-    const inUse = { ...(before ?? EMPTY), shutdown: null };
-    await this.#makeDurable(inUse, async () => {
+    const keepsMark = this.#random.chance(0.4);
+    this.#note(keepsMark ? 'open, and leave the mark' : 'open');
+    const open = async (): Promise<void> => {
       // So small a cache that blocks are read again and again.
       const cacheBytes = NR_CACHED * BLOCK_SIZE;
-      const options = { format: this.#format, mayFormat: before === null, cacheBytes };
+      const options = { format: this.#format, mayFormat: before === null, cacheBytes, keepsMark };
       this.#metadata = await openCache(this.disk, options);
-    });
-    assert.equal(this.metadata.cleanWhenOpened, before === null || before.shutdown !== null);
+    };
+    if (keepsMark && before !== null) {
+      await open();
+      this.#current = before;
+    } else await this.#makeDurable({ ...(before ?? EMPTY), shutdown: null }, open);
+    const isClean = before === null || before.shutdown !== null;
+    assert.equal(this.metadata.cleanWhenOpened, isClean);
+    assert.equal(this.metadata.isMarkedClean, keepsMark && before !== null && isClean);
     // Hints that cannot be read are not missed.
     const plain = (text: string): string =>
       this.disk.nrFailed > 0 ? text.replace(/ hint \S+/g, '') : text;

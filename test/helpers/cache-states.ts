@@ -133,7 +133,12 @@ const runLine = (begin: number, end: number): string => `discarded [${begin}, ${
 /** Opens metadata that exists. */
 export function openCache(
   device: BlockDevice,
-  options: { format?: CacheFormat; mayFormat?: boolean; cacheBytes?: number } = {},
+  options: {
+    format?: CacheFormat;
+    mayFormat?: boolean;
+    cacheBytes?: number;
+    keepsMark?: boolean;
+  } = {},
 ): Promise<CacheMetadata> {
   const { format = 2, mayFormat = false, ...rest } = options;
   const dataBlockSize = DATA_BLOCK_SIZE;

@@ -133,7 +133,7 @@ for (const format of [1, 2] as CacheFormat[]) {
     const { nrOps } = rehearsal.life.disk;
     let nrFailed = 0;
     for (const op of OPS) {
-      assert.ok(nrOps[op] > 20, `${nrOps[op]} times ${op}`);
+      assert.ok(nrOps[op] > 5, `${nrOps[op]} times ${op}`);
       for (let nth = 0; nth < nrOps[op]; nth++) {
         for (const stays of [false, true]) {
           const trial = new Trial(seed, format, { op, nth, stays });
@@ -145,6 +145,6 @@ for (const format of [1, 2] as CacheFormat[]) {
         }
       }
     }
-    assert.ok(nrFailed > 100);
+    assert.ok(nrFailed > 50, `${nrFailed} failures`);
   });
 }
