@@ -26,6 +26,10 @@ function wantsVerify(): boolean {
 /** Runs a daemon until it is stopped; resolves to the exit code. */
 export async function runDaemon(options: RunOptions): Promise<number> {
   let daemon: Daemon | null = null;
+  // Whoever reads what it says may go; the devices stay.
+  for (const stream of [process.stdout, process.stderr]) {
+    stream.removeAllListeners('error').on('error', () => undefined);
+  }
   try {
     const daemonOptions: DaemonOptions = {
       state: findStateDir(options.stateDir),

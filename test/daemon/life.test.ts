@@ -11,8 +11,9 @@ import { test } from 'node:test';
 import { findStateDir, stateDirAt } from '../../src/daemon/state-dir.ts';
 import { assertClean } from '../helpers/check.ts';
 import { DaemonProcess, devmapper } from '../helpers/daemon.ts';
+import { repoRoot } from '../helpers/kernel.ts';
 import { NbdClient } from '../helpers/nbd-client.ts';
-import { scratchDir } from '../helpers/programs.ts';
+import { run, scratchDir } from '../helpers/programs.ts';
 
 const MIB = 1024 * 1024;
 const BLOCK = 65536;
@@ -487,6 +488,31 @@ test('the kernel’s reason follows dmsetup’s own text, and is in the daemon�
       logged.includes('device-mapper: table: 254:0: linear: Device lookup failed (-ENODEV)'),
     );
   });
+});
+
+// A daemon whose log could not be written used to die of it: of a full disk, at the very line that said
+// that a pool on that disk was full.
+test('a log that cannot be written costs lines, not the daemon', async () => {
+  const { dir, remove } = scratchDir();
+  const program = path.join(repoRoot, 'bin', 'devmapper.js');
+  const ended: number[] = [];
+  for (const stderr of ['/dev/full', '>(head -c 1 >/dev/null)']) {
+    const daemon = `exec ${process.execPath} ${program} daemon --state-dir ${dir} 2> ${stderr}`;
+    const running = run('bash', ['-c', daemon]).then(({ code }) => ended.push(code));
+    while (!fs.existsSync(path.join(dir, 'control.sock'))) {
+      assert.deepEqual(ended, []);
+      await new Promise((resolve) => setTimeout(resolve, 20));
+    }
+    for (let i = 0; i < 3; i++) {
+      const table = '0 8 nosuch';
+      const refused = await devmapper(['create', 'x', '--table', table, '--state-dir', dir]);
+      assert.match(refused.stderr, /^device-mapper: table: 254:0: nosuch: unknown target type$/m);
+    }
+    assert.equal((await devmapper(['stop', '--state-dir', dir])).code, 0);
+    await running;
+    assert.deepEqual(ended.splice(0), [0]);
+  }
+  remove();
 });
 
 test('--log-level decides what is logged, and must be one', async () => {
