@@ -1,5 +1,6 @@
 /**
- * TimedPool: a pool of eight blocks over probes on memory, in a time that passes when a test lets it.
+ * TimedPool: a pool of eight blocks over probes on memory, in a time that passes when a test lets
+ * it.
  */
 import { MemoryLog } from '../../src/base/log.ts';
 import { SimulatedClock } from '../../src/base/simulated-clock.ts';
