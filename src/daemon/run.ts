@@ -4,7 +4,7 @@
 import { DmError } from '../base/error.ts';
 import { Daemon, type DaemonOptions } from './daemon.ts';
 import { makeDefaultPool } from './default-pool.ts';
-import { findStateDir } from './state-dir.ts';
+import { findStateDir, StateDirError } from './state-dir.ts';
 
 export interface RunOptions {
   readonly stateDir: string | undefined;
@@ -48,7 +48,8 @@ export async function runDaemon(options: RunOptions): Promise<number> {
       await daemon.stop();
       return 0;
     }
-    const text = error instanceof DmError ? error.message : ((error as Error).stack ?? '');
+    const isTheirs = error instanceof DmError || error instanceof StateDirError;
+    const text = isTheirs ? error.message : ((error as Error).stack ?? '');
     process.stderr.write(`devmapper daemon: ${text}\n`);
     await daemon?.stop();
     return 1;

@@ -5,8 +5,9 @@
  *   daemon.pid     process id                   daemon.log   log of a daemon in the background
  *   daemon.lock    locked while a daemon lives
  *
- * Does not: touch the disk. Every command needs the paths, few need more.
+ * Does not: make anything. Every command needs the paths, few need more.
  */
+import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 
@@ -18,6 +19,9 @@ export interface StateDir {
   readonly logFile: string;
   readonly lockFile: string;
 }
+
+/** A state directory that cannot be one. */
+export class StateDirError extends Error {}
 
 /** Unix socket paths have room for 107 bytes. */
 const SOCKET_PATH_MAX = 107;
@@ -35,14 +39,16 @@ export function stateDirAt(dir: string): StateDir {
   };
   if (Buffer.byteLength(state.controlSocket) > SOCKET_PATH_MAX) {
     const wanted = `wanted a path of at most ${SOCKET_PATH_MAX} bytes for a socket`;
-    throw new Error(`${wanted}, found ${state.controlSocket}; choose a shorter state directory`);
+    throw new StateDirError(
+      `${wanted}, found ${state.controlSocket}; choose a shorter state directory`,
+    );
   }
   return state;
 }
 
 /**
  * `--state-dir`, else $DEVMAPPER_DIR, else $XDG_RUNTIME_DIR/devmapper, else /run/devmapper for
- * root.
+ * root, and for others a directory in the system's temporary one.
  */
 export function findStateDir(option: string | undefined): StateDir {
   const { DEVMAPPER_DIR, XDG_RUNTIME_DIR } = process.env;
@@ -52,5 +58,15 @@ export function findStateDir(option: string | undefined): StateDir {
     return stateDirAt(path.join(XDG_RUNTIME_DIR, 'devmapper'));
   }
   const uid = process.getuid?.() ?? 0;
-  return stateDirAt(uid === 0 ? '/run/devmapper' : path.join(os.tmpdir(), `devmapper-${uid}`));
+  return stateDirAt(uid === 0 ? '/run/devmapper' : ownTemporaryDir(uid));
+}
+
+/** A directory that anybody could have made: throws if someone else has. */
+function ownTemporaryDir(uid: number): string {
+  const dir = path.join(os.tmpdir(), `devmapper-${uid}`);
+  const stat = fs.lstatSync(dir, { throwIfNoEntry: false });
+  if (stat !== undefined && (stat.uid !== uid || !stat.isDirectory())) {
+    throw new StateDirError(`${dir} is not a directory of yours; set DEVMAPPER_DIR`);
+  }
+  return dir;
 }

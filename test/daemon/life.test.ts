@@ -101,6 +101,30 @@ test('the state directory is --state-dir, else $DEVMAPPER_DIR, else one in $XDG_
   }
 });
 
+test('a directory of someone else’s among the temporary ones is not taken for ours', (t) => {
+  const { dir, remove } = scratchDir();
+  const own = process.getuid?.() ?? 0;
+  const other = own + 1;
+  const env = { DEVMAPPER_DIR: '', XDG_RUNTIME_DIR: '', TMPDIR: dir };
+  const before = { ...process.env };
+  Object.assign(process.env, env);
+  try {
+    t.mock.method(process as { getuid: () => number }, 'getuid', () => other);
+    assert.equal(findStateDir(undefined).dir, path.join(dir, `devmapper-${other}`));
+    fs.mkdirSync(path.join(dir, `devmapper-${other}`));
+    assert.throws(() => findStateDir(undefined), /is not a directory of yours; set DEVMAPPER_DIR/);
+    fs.rmdirSync(path.join(dir, `devmapper-${other}`));
+    fs.symlinkSync('/etc', path.join(dir, `devmapper-${other}`));
+    assert.throws(() => findStateDir(undefined), /is not a directory of yours/);
+  } finally {
+    for (const name of Object.keys(env)) {
+      if (before[name] === undefined) Reflect.deleteProperty(process.env, name);
+      else process.env[name] = before[name];
+    }
+    remove();
+  }
+});
+
 test('a command starts the daemon that it does not find, in the directory that it would find it in', async () => {
   await inStateDir(async (dir) => {
     const env = { DEVMAPPER_DIR: '', XDG_RUNTIME_DIR: dir };
@@ -145,6 +169,9 @@ test('a command says why there is no daemon, and exits with 1', async () => {
     const tooLong = await devmapper(['ls', '--state-dir', path.join(dir, 'x'.repeat(120))]);
     assert.equal(tooLong.code, 1);
     assert.match(tooLong.stderr, /^devmapper: wanted a path of at most 107 bytes for a socket/);
+    const started = await devmapper(['daemon', '--state-dir', path.join(dir, 'x'.repeat(120))]);
+    assert.equal(started.code, 1);
+    assert.match(started.stderr, /^devmapper daemon: wanted a path of at most 107 bytes .*\n$/);
     fs.mkdirSync(path.join(dir, 'control.sock'));
     const refused = await devmapper(['ls', '--state-dir', dir]);
     assert.equal(refused.code, 1);
