@@ -517,8 +517,8 @@ test('the kernel’s reason follows dmsetup’s own text, and is in the daemon�
   });
 });
 
-// A daemon whose log could not be written used to die of it: of a full disk, at the very line that said
-// that a pool on that disk was full.
+// A daemon whose log could not be written used to die of it: of a full disk, at the very line that
+// said that a pool on that disk was full.
 test('a log that cannot be written costs lines, not the daemon', async () => {
   const { dir, remove } = scratchDir();
   const program = path.join(repoRoot, 'bin', 'devmapper.js');

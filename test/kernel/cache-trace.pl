@@ -19,7 +19,7 @@ use POSIX qw(fmod);
 use Time::HiRes qw(clock_gettime sleep CLOCK_MONOTONIC);
 
 use constant {
-    MS_PER_JIFFY => 10, SYS_preadv2 => 327, SYS_pwritev2 => 328, PAGE => 4096,
+    MS_PER_JIFFY => 10, SETTLE_TRIES => 20, SYS_preadv2 => 327, SYS_pwritev2 => 328, PAGE => 4096,
     HEADER => 312, BUFFER => 4096, DM_NOFLUSH => 1 << 11,
     DM_DEV_CREATE => 3, DM_DEV_SUSPEND => 6, DM_TABLE_LOAD => 9, DM_TABLE_STATUS => 12,
     DM_TARGET_MSG => 14,
@@ -49,9 +49,10 @@ sub status {
 
 # Waits until what the last request has set off is done, so that the next one does not race with it: a short
 # sleep that took no longer than it should says that nothing kept the processor busy. Then for a time well within
-# a jiffy, so that there is no doubt which one it is; jiffies begin at whole multiples of 10 ms.
+# a jiffy, so that there is no doubt which one it is; jiffies begin at whole multiples of 10 ms. A machine that is
+# never quiet is not waited for.
 sub settle {
-    for (;;) {
+    for (1 .. SETTLE_TRIES) {
         my $begin = now();
         sleep(0.003);
         my $end = now();

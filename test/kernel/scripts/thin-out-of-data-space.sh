@@ -85,7 +85,7 @@ x dmsetup message p 0 delete 1
 x dmsetup message p 0 create_snap 2 0
 x dmsetup message p 0 delete 2
 x blocks w
-x trim t 128 128
+x logs 'write mode' trim t 128 128
 x ended w
 x st
 clear

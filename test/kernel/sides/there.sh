@@ -20,17 +20,29 @@ here() { :; }
 errors='Input/output error|No space left on device|Operation not (permitted|supported)|Invalid argument|Read-only.*'
 told() { if [[ $1 = 0 ]]; then echo ok; else grep -oE "$errors" $2 | tail -n 1; fi; }
 
-# The sectors of a file, equal ones counted.
-sectors() { od -An -v -tx1 -w512 $1 | cut -c1-3 | uniq -c; }
+# The first bytes of a file's sectors, equal neighbours counted.
+sectors() {
+  local byte last= n=0
+  od -An -v -tx1 -w512 $1 >$1.od
+  while read -r byte _; do
+    if [[ -n $last && $byte != "$last" ]]; then printf '%7d  %s\n' $n $last; n=0; fi
+    last=$byte n=$((n + 1))
+  done <$1.od
+  printf '%7d  %s\n' $n $last
+}
 
+# Starting programs is what takes time in the guest: bytes to write are kept.
+declare -A kept
 wr() {
-  local f=$W/wr.$BASHPID bytes=$(($3 * 512)) flags=direct,seek_bytes
+  local bytes=$(($3 * 512)) flags=direct,seek_bytes io=$W/wr.$BASHPID
   [[ ${5-} != fua ]] || flags+=,dsync
-  head -c $bytes /dev/zero | tr '\0' "\\$(printf %o $4)" >$f
-  dd if=$f of=/dev/mapper/$1 bs=$bytes count=1 seek=$(($2 * 512)) oflag=$flags conv=notrunc \
-    >$f.io 2>&1
-  told $? $f.io
-  rm -f $f $f.io
+  if ((bytes > ${kept[$4]-0})); then
+    head -c $bytes /dev/zero | tr '\0' "\\$(printf %o $4)" >$W/bytes.$4
+    kept[$4]=$bytes
+  fi
+  dd if=$W/bytes.$4 of=/dev/mapper/$1 bs=$bytes count=1 seek=$(($2 * 512)) oflag=$flags \
+    conv=notrunc >$io 2>&1
+  told $? $io
 }
 wrs() {
   local i plan=$W/plan.$BASHPID
@@ -42,7 +54,6 @@ rd() {
   dd if=/dev/mapper/$1 of=$f bs=$(($3 * 512)) count=1 skip=$(($2 * 512)) \
     iflag=direct,skip_bytes >$f.io 2>&1 || { told 1 $f.io; return; }
   sectors $f
-  rm -f $f $f.io
 }
 trim() {
   local f=$W/trim.$BASHPID
