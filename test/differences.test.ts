@@ -1,6 +1,6 @@
 /**
- * docs/differences.md names for each difference the test that shows it; here is looked whether those
- * tests are there.
+ * docs/differences.md names for each difference the test that shows it; here is looked whether
+ * those tests are there.
  */
 import assert from 'node:assert/strict';
 import fs from 'node:fs';
