@@ -114,6 +114,19 @@ const scenarios: Record<string, Scenario> = {
       (life) => life.read(blockAt(0, 9)),
     ],
   },
+  // The policy used to forget a block before the commit that drops it: when that failed, a write
+  // passed by a mapping that was there again, and was lost with the next change of the mode.
+  'passthrough: writes to blocks whose invalidation failed': {
+    mode: 'passthrough',
+    steps: [
+      (life) => life.message('invalidate_cblocks 0-8'),
+      (life) => life.write(blockAt(3)),
+      (life) => life.write(part),
+      (life) => life.flush(),
+      (life) => life.message('invalidate_cblocks 0-8'),
+      (life) => life.write(blockAt(0)),
+    ],
+  },
   'modes one after the other': {
     mode: 'writeback',
     steps: [
@@ -232,9 +245,6 @@ class Trial {
   }
 }
 
-/** Trials of a scenario at most: every so-manieth request fails, the first one by the seed. */
-const TRIALS_MAX = 60;
-
 for (const [name, scenario] of Object.entries(scenarios)) {
   const seed = seedOf(80);
   test(`failing disks lose nothing that a cache acknowledged: ${name} (seed ${seed})`, async () => {
@@ -251,10 +261,8 @@ for (const [name, scenario] of Object.entries(scenarios)) {
         }
       }
     }
-    const step = Math.max(1, places.length / TRIALS_MAX);
     let nrFailed = 0;
-    for (let at = random.next() * step; at < places.length; at += step) {
-      const place = places[Math.floor(at)] as Place;
+    for (const place of places) {
       const trial = new Trial(name, scenario, remains, place);
       await trial.live();
       await trial.verify(random);

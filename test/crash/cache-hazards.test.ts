@@ -5,13 +5,13 @@
  */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import type { Clock, Timer } from '../../src/base/clock.ts';
 import { DmError } from '../../src/base/error.ts';
 import { SimulatedClock } from '../../src/base/simulated-clock.ts';
 import { LOSSES } from '../../src/block/crash-images.ts';
 import { MemoryDevice } from '../../src/block/memory-device.ts';
 import { readCacheImage } from '../../src/cache/tools/cache-image.ts';
 import { checkCache } from '../../src/cache/tools/check.ts';
+import { Boot } from '../helpers/boot.ts';
 import { Random } from '../helpers/random.ts';
 import { discard, fill, flush, read, runs, Stack } from '../helpers/stack.ts';
 import { CacheLife, NO_CACHE } from './cache-life.ts';
@@ -27,30 +27,6 @@ const T0 = '2 migration_threshold 0';
 /** Long enough for what is dirty to be written back. */
 const WRITEBACK_MS = 5000;
 
-/** The clock of one boot: it stops with it, and so does all that waits for it. */
-class BootClock implements Clock {
-  readonly #clock: Clock;
-  isStopped = false;
-
-  constructor(clock: Clock) {
-    this.#clock = clock;
-  }
-
-  nowMs(): number {
-    return this.#clock.nowMs();
-  }
-
-  after(delayMs: number, fire: () => void): Timer {
-    return this.#clock.after(delayMs, () => {
-      if (!this.isStopped) fire();
-    });
-  }
-
-  soon(run: () => void): void {
-    this.after(0, run);
-  }
-}
-
 /** A machine: disks, and what runs until the next crash. */
 class Machine {
   readonly metadata = new MemoryDevice('meta', 8192);
@@ -58,7 +34,7 @@ class Machine {
   readonly origin = new MemoryDevice('origin', ORIGIN_SECTORS);
   readonly #kernelQuirks: boolean;
   readonly clock = new SimulatedClock();
-  #bootClock = new BootClock(this.clock);
+  #bootClock = new Boot(this.clock);
   stack: Stack;
 
   constructor(kernelQuirks: boolean) {
@@ -76,8 +52,8 @@ class Machine {
 
   /** The power goes and comes back: nothing was shut down, all that was written is there. */
   crash(): void {
-    this.#bootClock.isStopped = true;
-    this.#bootClock = new BootClock(this.clock);
+    this.#bootClock.stop();
+    this.#bootClock = new Boot(this.clock);
     this.stack = this.#boot();
   }
 

@@ -51,6 +51,8 @@ export interface Policy {
   clearDirty(cblock: number): void;
   /** A mapping of the metadata, at resume; `hint` is null if there is none that can be used. */
   loadMapping(oblock: number, cblock: number, isDirty: boolean, hint: number | null): void;
+  /** Whether there is a mapping of `cblock`. */
+  isMapped(cblock: number): boolean;
   /** Forgets a mapping; false if there is none. */
   invalidateMapping(cblock: number): boolean;
   getHint(cblock: number): number;

@@ -247,6 +247,10 @@ export class SmqPolicy implements Policy {
     this.#queueOf(cblock).pushFront(cblock);
   }
 
+  isMapped(cblock: number): boolean {
+    return this.pool.isAllocated(cblock);
+  }
+
   invalidateMapping(cblock: number): boolean {
     if (!this.pool.isAllocated(cblock)) return false;
     assert(!this.pool.isPending(cblock), 'a cblock that is invalidated is not being moved');

@@ -19,7 +19,7 @@ import type { Policy } from '../policy/policy.ts';
 import { BlockLocks } from './block-locks.ts';
 import { Committer } from './committer.ts';
 import { DiscardSet } from './discard-set.ts';
-import type { CacheFeatures } from './features.ts';
+import { IoMode, type CacheFeatures } from './features.ts';
 import { IoTracker } from './io-tracker.ts';
 import { CacheMode, logWord } from './modes.ts';
 import { Statistics } from './statistics.ts';
@@ -84,6 +84,7 @@ export class Cache {
     this.metadata = options.metadata;
     this.policy = options.policy;
     this.features = options.features;
+    if (this.features.ioMode === IoMode.PASSTHROUGH) this.policy.allowMigrations(false);
     this.blockSectors = blockSectors;
     this.nrCacheBlocks = options.nrCacheBlocks;
     this.nrOriginBlocks = Math.floor(context.length / blockSectors);

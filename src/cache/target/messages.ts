@@ -47,11 +47,14 @@ async function invalidateAll(cache: Cache, words: readonly string[]): Promise<vo
     cache.log('error', text);
     throw new DmError('EPERM', text);
   }
+  const removed: number[] = [];
   try {
-    for (const word of words) await invalidate(cache, parseRange(cache, word));
+    for (const word of words) await removeMappings(cache, parseRange(cache, word), removed);
   } finally {
     // What was done before an error stays done, for good.
     if (!cache.kernelQuirks) await commitInvalidation(cache);
+    // Only now: a write that misses would pass by a mapping that a failed commit brings back.
+    for (const cblock of removed) cache.policy.invalidateMapping(cblock);
   }
 }
 
@@ -62,17 +65,19 @@ async function commitInvalidation(cache: Cache): Promise<void> {
   throw new DmError(errnoName(status), text);
 }
 
-async function invalidate(cache: Cache, { begin, end }: Range): Promise<void> {
+/** Removes from the metadata what the policy knows of a range; it is told to by the caller. */
+async function removeMappings(cache: Cache, range: Range, removed: number[]): Promise<void> {
   const { metadata, policy } = cache;
-  for (let cblock = begin; cblock < end; cblock++) {
+  for (let cblock = range.begin; cblock < range.end; cblock++) {
     while (metadata.isCommitting) await metadata.whenIdle();
-    if (!policy.invalidateMapping(cblock)) continue;
+    if (!policy.isMapped(cblock)) continue;
     try {
       metadata.removeMapping(cblock);
     } catch (error) {
       cache.operationFailed(error);
       throw error;
     }
+    removed.push(cblock);
   }
 }
 
