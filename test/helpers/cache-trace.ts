@@ -6,8 +6,8 @@
 import assert from 'node:assert/strict';
 import fs from 'node:fs';
 import path from 'node:path';
-import type { CacheGeometry, SimulatedRequest } from '../cache/policy/simulator.ts';
-import { STATUS, type Access, type Step } from '../cache/policy/traces.ts';
+import type { CacheGeometry, TimedRequest } from '../cache/target/replay.ts';
+import { STATUS, type Access, type Step } from '../cache/target/traces.ts';
 import { kernelModules, repoRoot, runInKernel } from './kernel.ts';
 
 export interface KernelTrace extends CacheGeometry {
@@ -38,7 +38,7 @@ export interface TimedStatus extends CacheStatus {
 export interface RecordedTrace {
   readonly loadedMs: number;
   readonly resumedMs: number;
-  readonly requests: readonly SimulatedRequest[];
+  readonly requests: readonly TimedRequest[];
   readonly status: readonly TimedStatus[];
   /** File with the metadata as the cache left it at its removal. */
   readonly metadata: string;
@@ -121,7 +121,7 @@ function assertFilled(trace: KernelTrace, said: string): void {
 function recordOf(trace: KernelTrace, said: string): Omit<RecordedTrace, 'metadata'> {
   assert.match(said, /finished\n$/);
   const accesses = trace.steps.filter((step) => typeof step === 'object');
-  const requests: SimulatedRequest[] = [];
+  const requests: TimedRequest[] = [];
   const status: TimedStatus[] = [];
   let made: readonly number[] = [];
   for (const line of said.split('\n')) {

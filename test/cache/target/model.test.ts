@@ -56,7 +56,7 @@ const io: fc.Arbitrary<Io> = fc
     part: fc.oneof(fc.constant(null), fc.tuple(fc.nat(PER_BLOCK - 1), fc.nat(PER_BLOCK + 4))),
   })
   .map(({ op, block, part }) => ({
-    op: op as Io['op'],
+    op: op,
     begin: block * PER_BLOCK + (part?.[0] ?? 0),
     count: (part?.[1] ?? PER_BLOCK - 1) + 1,
   }));

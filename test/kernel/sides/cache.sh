@@ -11,6 +11,7 @@
 M=/dev/mapper/cmeta F=/dev/mapper/cdata O=/dev/mapper/corig
 T0='2 migration_threshold 0'
 from='' to=''
+WRITE_MAX=524288
 there eval 'from=iflag=direct to=oflag=direct'
 devices() {
   x dmsetup create cmeta --table "0 ${1-8192} linear $A 0"

@@ -31,17 +31,21 @@ sectors() {
   printf '%7d  %s\n' $n $last
 }
 
-# Starting programs is what takes time in the guest: bytes to write are kept.
+# Starting programs is what takes time in the guest: bytes to write are kept. A write that is larger
+# than WRITE_MAX is made of several: from 1 MiB on, where the kernel cuts one depends on where in
+# memory its pages happen to be.
+WRITE_MAX=$((1 << 30))
 declare -A kept
 wr() {
-  local bytes=$(($3 * 512)) flags=direct,seek_bytes io=$W/wr.$BASHPID
+  local bytes=$(($3 * 512)) flags=direct,seek_bytes io=$W/wr.$BASHPID n=1
   [[ ${5-} != fua ]] || flags+=,dsync
   if ((bytes > ${kept[$4]-0})); then
     head -c $bytes /dev/zero | tr '\0' "\\$(printf %o $4)" >$W/bytes.$4
     kept[$4]=$bytes
   fi
-  dd if=$W/bytes.$4 of=/dev/mapper/$1 bs=$bytes count=1 seek=$(($2 * 512)) oflag=$flags \
-    conv=notrunc >$io 2>&1
+  if ((bytes > WRITE_MAX && bytes % WRITE_MAX == 0)); then n=$((bytes / WRITE_MAX)); fi
+  dd if=$W/bytes.$4 of=/dev/mapper/$1 bs=$((bytes / n)) count=$n seek=$(($2 * 512)) \
+    iflag=fullblock oflag=$flags conv=notrunc >$io 2>&1
   told $? $io
 }
 wrs() {
