@@ -16,9 +16,18 @@ interface Named {
   readonly tests: readonly string[];
 }
 
+/** The folder of the scripts that run on both sides. */
+const TRANSCRIPTS = 'kernel/transcripts';
+
 interface Difference {
   readonly heading: string;
   readonly named: readonly Named[];
+}
+
+/** Of `the script `a``, and of `the scripts `a` and `b``. */
+function scriptsIn(text: string): string[] {
+  const [, list = ''] = /the scripts? ((?:`[^`]+`(?:, | and )?)+)/.exec(text) ?? [];
+  return [...list.matchAll(/`([^`]+)`/g)].map(([, name = '']) => name);
 }
 
 /** What a `*Test:*` paragraph names: `` `file`: a test; another; `file`, the script `name` ``. */
@@ -31,7 +40,7 @@ function parseNamed(paragraph: string): Named[] {
     const names = rest.replace(/^: /, '').split('; ');
     return {
       file,
-      scripts: [...rest.matchAll(/the scripts? `([^`]+)`/g)].map(([, name = '']) => name),
+      scripts: scriptsIn(rest),
       tests: isList ? names.map((name) => name.replace(/[.;,]?\s*$/, '')).filter(Boolean) : [],
     };
   });
@@ -65,6 +74,13 @@ for (const { heading, named } of differences()) {
   if (named.length === 0) continue;
   test(`the tests of the difference "${heading}" are there`, () => {
     for (const { file, scripts, tests } of named) {
+      if (file === TRANSCRIPTS) {
+        for (const name of scripts) {
+          const script = path.join(repoRoot, 'test', TRANSCRIPTS, 'scripts', `${name}.sh`);
+          assert.ok(fs.existsSync(script), `there is a script ${name}`);
+        }
+        continue;
+      }
       const source = path.join(repoRoot, 'test', `${file}.test.ts`);
       assert.ok(fs.existsSync(source), `${file} is a test`);
       const names = testNames(file);
@@ -73,11 +89,6 @@ for (const { heading, named } of differences()) {
           names.some((name) => name.test(wanted)),
           `${file} has the test "${wanted}"`,
         );
-      }
-      if (file !== 'kernel/transcripts') continue;
-      for (const name of scripts) {
-        const script = path.join(repoRoot, 'test', 'kernel', 'scripts', `${name}.sh`);
-        assert.ok(fs.existsSync(script), `there is a script ${name}`);
       }
     }
   });

@@ -1,6 +1,6 @@
 /**
  * Our own command line: help, versions, mistakes, `uri`, and listings as JSON. What is dmsetup's is
- * compared with dmsetup; see test/kernel/scripts.
+ * compared with dmsetup; see test/kernel/transcripts.
  */
 import assert from 'node:assert/strict';
 import fs from 'node:fs';

@@ -303,3 +303,20 @@ test('a block whose invalidation was not committed is not passed by', async () =
     })(),
   );
 });
+
+test('a resume that cannot take the mark of a clean shutdown off is refused', async () => {
+  const random = new Random(seedOf(83));
+  const life = new CacheLife(random, await prepare(random), 2, { mayFail: true });
+  await life.clock.run(
+    (async () => {
+      await life.open('writeback');
+      await life.stack.suspend('c');
+      await life.stack.reload('c', await life.stack.table('c'));
+      life.metadata.fail({ op: 'write', nth: 0, stays: true });
+      await assert.rejects(life.stack.resume('c'), { errno: 'EIO' });
+      assert.ok(life.stack.device('c').isSuspended, 'no I/O is let in');
+      life.metadata.heal();
+      await life.close();
+    })(),
+  );
+});

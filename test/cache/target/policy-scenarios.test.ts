@@ -1,6 +1,6 @@
 /**
- * What was seen on a real kernel of caches under smq and cleaner, told again by the target on devices without data
- * (spec: cache, 20).
+ * What was seen on a real kernel of caches under smq and cleaner, told again by the target on
+ * devices without data (spec: cache, 20).
  */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';

@@ -1,6 +1,7 @@
 /**
  * The delay target: each class of request goes to its device, after its time (spec: dm-core, 9.5).
- * Tables, errors and status lines are compared with the kernel's in test/kernel/scripts/delay.sh.
+ * Tables, errors and status lines are compared with the kernel's by the script delay in
+ * test/kernel/transcripts.
  */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';

@@ -1,6 +1,6 @@
 /**
  * Writes that wait for data space, and for how long; on a clock of the test's own. What the status
- * lines say meanwhile is compared with the kernel in kernel/scripts/thin-out-of-data-space.sh.
+ * lines say meanwhile is compared with the kernel in kernel/transcripts/thin-out-of-data-space.sh.
  */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
