@@ -24,7 +24,7 @@ const mayImport: Record<string, readonly string[]> = {
   nbd: ['base', 'block'],
   daemon: ['base', 'block', 'mapper', 'thin/target', 'thin/tools', 'cache/target', 'nbd'],
   // The commands speak to the daemon over its API; the tools they run themselves.
-  cli: ['base', 'daemon', 'thin/tools'],
+  cli: ['base', 'block', 'daemon', 'thin/tools'],
 };
 
 const COLUMNS_MAX = 100;

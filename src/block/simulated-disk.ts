@@ -190,7 +190,7 @@ export class SimulatedDisk implements BlockDevice {
       isFua: (bio.flags & BioFlag.FUA) !== 0,
       sector,
       nrSectors,
-      data: op === BioOp.WRITE ? data.slice(dataOffset, dataOffset + length) : null,
+      data: op === BioOp.WRITE ? copyOf(data, dataOffset, length) : null,
       status: 0,
       reached: null,
     };
@@ -219,6 +219,10 @@ export class SimulatedDisk implements BlockDevice {
     return status;
   }
 }
+
+/** Not `slice`: of a Buffer, that would be the submitter's own memory. */
+const copyOf = (data: Uint8Array, offset: number, length: number): Uint8Array =>
+  new Uint8Array(data.subarray(offset, offset + length));
 
 const half = (random: Random) => (): boolean => random.chance(0.5);
 

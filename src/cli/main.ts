@@ -29,6 +29,9 @@ Metadata:
   thin_check   check the metadata of a thin pool
   thin_dump    write it as XML
 
+Logs of log-writes devices:
+  replay-log   replay a log, as a whole or up to some entry; list and search it
+
   dmsetup ...  behave exactly as dmsetup does; so does a link named dmsetup
   help, --help and --version
 
@@ -49,6 +52,7 @@ const runners: Record<string, () => Promise<Runner>> = {
   },
   thin_check: () => toolRunner(async () => (await import('./tools/thin-check.ts')).thinCheck),
   thin_dump: () => toolRunner(async () => (await import('./tools/thin-dump.ts')).thinDump),
+  'replay-log': () => toolRunner(async () => (await import('./tools/replay-log.ts')).replayLogTool),
 };
 
 async function toolRunner(load: () => Promise<Tool>): Promise<Runner> {

@@ -13,6 +13,8 @@ import { lockFile, type FileLock } from '../block/open-devices.ts';
 import { registerCache } from '../cache/target/index.ts';
 import { Registry } from '../mapper/registry.ts';
 import { delay } from '../mapper/targets/delay.ts';
+import { flakey } from '../mapper/targets/flakey.ts';
+import { logWrites } from '../mapper/targets/log-writes.ts';
 import { errorTarget } from '../mapper/targets/error.ts';
 import { linear } from '../mapper/targets/linear.ts';
 import { striped } from '../mapper/targets/striped.ts';
@@ -61,6 +63,8 @@ export class Daemon {
     this.registry = new Registry({ log: this.log });
     // In the order of the kernel's modules, so that `targets` lists them alike.
     this.registry.register(delay);
+    this.registry.register(flakey);
+    this.registry.register(logWrites);
     this.registry.register(errorTarget);
     this.registry.register(linear);
     this.registry.register(striped);

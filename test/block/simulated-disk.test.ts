@@ -86,6 +86,14 @@ test('a write that has ended is read at once, and may be lost, kept or torn by s
   assert.deepEqual(sorted(rig.cuts(2)), ['00', '01', '10', '11']);
 });
 
+test('a write is what it was when it was submitted, whatever becomes of its buffer', async () => {
+  const rig = new Rig();
+  const data = Buffer.alloc(SECTOR, 1);
+  await rig.clock.run(request(rig.disk, BioOp.WRITE, 0, 1, data, BioFlag.FUA));
+  data.fill(2);
+  assert.deepEqual([...rig.cuts(1)], ['1']);
+});
+
 test('a flush makes durable what had ended before it was submitted, and nothing else', async () => {
   const rig = new Rig();
   await rig.clock.run(

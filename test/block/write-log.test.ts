@@ -10,6 +10,7 @@ import { Bio, BioFlag, BioOp } from '../../src/block/bio.ts';
 import { request } from '../../src/block/device.ts';
 import { LoggedDevice } from '../../src/block/logged-device.ts';
 import { MemoryDevice } from '../../src/block/memory-device.ts';
+import { replayLog } from '../../src/block/replay-log.ts';
 import { WriteLogReader } from '../../src/block/write-log-reader.ts';
 import { WriteLog } from '../../src/block/write-log.ts';
 import { blockDeviceSuite } from '../helpers/block-device-suite.ts';
@@ -20,7 +21,7 @@ import { ProbeDevice, type ProbeLog } from '../helpers/probe-device.ts';
 import { Random, seedOf } from '../helpers/random.ts';
 import { discard, fill, flush, read, runs } from '../helpers/stack.ts';
 import { memorySubject } from '../helpers/subjects.ts';
-import { describeLog, replayEntry } from '../helpers/write-log.ts';
+import { describeLog } from '../helpers/write-log.ts';
 
 const SECTORS = 1024;
 
@@ -363,7 +364,7 @@ test('a replay of the log leaves what the device has', async () => {
     await close(r);
     const copy = new MemoryDevice('copy', SECTORS);
     const reader = WriteLogReader.open(r.logDevice);
-    for (const entry of reader.entries()) await replayEntry(reader, entry, copy);
+    await replayLog(reader, copy, {});
     assert.ok(imageOf(copy).equals(imageOf(r.memory)), `seed ${seed + run}`);
   }
 });
@@ -375,6 +376,6 @@ test('a FUA write overtakes plain writes that it overlaps, as in the kernel', as
   await close(r);
   const copy = new MemoryDevice('copy', SECTORS);
   const reader = WriteLogReader.open(r.logDevice);
-  for (const entry of reader.entries()) await replayEntry(reader, entry, copy);
+  await replayLog(reader, copy, {});
   assert.equal(runs(await read(copy, 0, 512)), '512x01');
 });

@@ -4,6 +4,8 @@
 import { Registry } from '../../src/mapper/registry.ts';
 import { parseTable } from '../../src/mapper/table-grammar.ts';
 import { delay } from '../../src/mapper/targets/delay.ts';
+import { flakey } from '../../src/mapper/targets/flakey.ts';
+import { logWrites } from '../../src/mapper/targets/log-writes.ts';
 import { linear } from '../../src/mapper/targets/linear.ts';
 import { errorTarget } from '../../src/mapper/targets/error.ts';
 import { striped } from '../../src/mapper/targets/striped.ts';
@@ -28,6 +30,8 @@ export class Stack {
   constructor(clock?: Clock, options: { kernelQuirks?: boolean } = {}) {
     this.registry = new Registry({ log: this.log, ...(clock && { clock }) });
     this.registry.register(delay);
+    this.registry.register(flakey);
+    this.registry.register(logWrites);
     this.registry.register(errorTarget);
     this.registry.register(linear);
     this.registry.register(striped);

@@ -1,9 +1,7 @@
 /**
- * Write logs in tests: what is in one, and its replay.
+ * Write logs in tests: what is in one.
  */
-import assert from 'node:assert/strict';
-import { BioOp } from '../../src/block/bio.ts';
-import { request, type BlockDevice } from '../../src/block/device.ts';
+import type { BlockDevice } from '../../src/block/device.ts';
 import { LogFlag } from '../../src/block/write-log-format.ts';
 import { WriteLogReader, type WriteLogEntry } from '../../src/block/write-log-reader.ts';
 
@@ -24,21 +22,4 @@ export function describeEntry(entry: WriteLogEntry): string {
 /** The entries of the log on `device`, in words. */
 export function describeLog(device: BlockDevice): string[] {
   return [...WriteLogReader.open(device).entries()].map(describeEntry);
-}
-
-/** Does to `target` what the log says was done to its device. */
-export async function replayEntry(
-  reader: WriteLogReader,
-  entry: WriteLogEntry,
-  target: BlockDevice,
-): Promise<void> {
-  const { sector, nrSectors } = entry;
-  if (isMark(entry)) return;
-  if (has(entry, LogFlag.DISCARD)) {
-    await request(target, BioOp.DISCARD, sector, nrSectors);
-  } else if (nrSectors > 0) {
-    await request(target, BioOp.WRITE, sector, nrSectors, reader.data(entry));
-  } else {
-    assert.ok(isFlush(entry), 'only a flush has no data');
-  }
 }

@@ -24,7 +24,6 @@ x st
 x dmsetup remove cache
 x on_disk
 x mapped
-x hints
 # 17: refused for dirty blocks; a retry is refused; a reload helps.
 x dmsetup create cache --notable
 load 128 1 passthrough smq $T0
