@@ -2,7 +2,7 @@
  * `devmapper daemon`, `devmapper stop` and `devmapper uri`.
  */
 import { Client } from './client.ts';
-import { Mangling } from './dmsetup/mangling.ts';
+import { deviceNames } from './device-names.ts';
 import { DaemonError, RequestError } from './failures.ts';
 import { getopt, OptionError, type ParsedOptions } from './getopt.ts';
 import { CommandFailed, complain, explain, print, printJson } from './output.ts';
@@ -14,6 +14,7 @@ Runs the daemon in the foreground, until SIGINT, SIGTERM or 'devmapper stop'.
   --state-dir DIR      where its sockets, process id and log are
                        (else $DEVMAPPER_DIR, $XDG_RUNTIME_DIR/devmapper, or /run/devmapper for root)
   --tcp [HOST:]PORT    serve NBD over TCP, too (HOST is 127.0.0.1 unless given)
+  --restore            bring back the devices that were there when the last daemon ended
   --with-default-pool  make or reopen a pool in the state directory, with a 10 GiB volume 'vol0'
   --kernel-quirks      do as the kernel does where it loses data (see docs/differences.md)
   --log-level LEVEL    fatal, error, warn, info (default), debug or trace
@@ -58,6 +59,7 @@ export async function daemonCommand(argv: readonly string[]): Promise<number> {
     { long: 'tcp', value: true },
     { long: 'with-default-pool' },
     { long: 'kernel-quirks' },
+    { long: 'restore' },
     { long: 'log-level', value: true },
     { long: 'help', short: 'h' },
   ]);
@@ -90,6 +92,7 @@ export async function daemonCommand(argv: readonly string[]): Promise<number> {
     tcp: address,
     withDefaultPool: parsed.values.has('with-default-pool'),
     kernelQuirks: parsed.values.has('kernel-quirks'),
+    restore: parsed.values.has('restore'),
   });
 }
 
@@ -172,7 +175,8 @@ export async function uriCommand(argv: readonly string[]): Promise<number> {
   }
   try {
     const client = new Client(parsed.values.get('state-dir')?.at(-1));
-    const uri = (await uriOf(client, name)) ?? (await uriOf(client, mangle(name)));
+    let uri: string | null = null;
+    for (const stored of deviceNames(name)) uri ??= await uriOf(client, stored);
     if (uri === null) complain(`devmapper uri: there is no device '${name}'`);
     else if (parsed.values.has('json')) printJson({ name, uri });
     else print(uri);
@@ -193,9 +197,4 @@ async function uriOf(client: Client, name: string): Promise<string | null> {
     if (error instanceof RequestError && error.error.errno === 'ENXIO') return null;
     throw error;
   }
-}
-
-/** As dmsetup stores a name that it was given. */
-function mangle(name: string): string {
-  return new Mangling('hex').stored(name, 'name');
 }

@@ -19,6 +19,11 @@ Devices, in dmsetup's words and with its options:
   udevcreatecookie udevreleasecookie       udevcomplete udevcomplete_all
   (--json on ls, info, status, table, deps and targets)
 
+Block devices and files:
+  attach NAME      give a device a real block device    detach NAME    take it away
+  mount NAME FILE  make a file of a device, without root    unmount FILE
+  attachments      list them
+
 The daemon, which keeps the devices (it is started when one is needed):
   daemon       run it in the foreground
   stop         shut it down cleanly
@@ -33,6 +38,7 @@ Logs of log-writes devices:
   replay-log   replay a log, as a whole or up to some entry; list and search it
 
   dmsetup ...  behave exactly as dmsetup does; so does a link named dmsetup
+  links DIR    make links named dmsetup, thin_check, ... in DIR
   help, --help and --version
 
 Every command takes --state-dir DIR. 'devmapper COMMAND --help' tells more.
@@ -40,11 +46,20 @@ Every command takes --state-dir DIR. 'devmapper COMMAND --help' tells more.
 
 type Runner = (argv: readonly string[]) => Promise<number>;
 
+/** Commands that are known by names of their own: a link of that name is that command. */
+const LINKED = ['dmsetup', 'thin_check', 'thin_dump', 'replay-log'] as const;
+
 /** Commands that are not dmsetup's. */
 const runners: Record<string, () => Promise<Runner>> = {
   daemon: async () => (await import('./daemon-command.ts')).daemonCommand,
   stop: async () => (await import('./daemon-command.ts')).stopCommand,
   uri: async () => (await import('./daemon-command.ts')).uriCommand,
+  attach: async () => (await import('./attach-command.ts')).attachCommand,
+  detach: async () => (await import('./attach-command.ts')).detachCommand,
+  mount: async () => (await import('./attach-command.ts')).mountCommand,
+  unmount: async () => (await import('./attach-command.ts')).unmountCommand,
+  attachments: async () => (await import('./attach-command.ts')).attachmentsCommand,
+  links: async () => (await import('./links-command.ts')).linksCommand(LINKED),
   parameter: async () => (await import('./parameter-command.ts')).parameterCommand,
   dmsetup: async () => {
     const { dmsetup } = await import('./dmsetup/dmsetup.ts');

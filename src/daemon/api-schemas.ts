@@ -75,6 +75,12 @@ const failure = record(
   ['reason', 'number', 'line'],
 );
 
+const attachment = record({
+  name: string,
+  path: string,
+  via: { type: 'string', enum: ['nbd', 'nbdfuse', 'file'] },
+});
+
 function answer(body: object | null, code = 200): object {
   const good = body ?? { type: 'null', description: 'No content' };
   return { [code]: good, '4xx': failure, '5xx': failure };
@@ -218,6 +224,35 @@ export const schemas = {
     params,
     querystring: query({ event: { type: 'integer', minimum: 0 } }),
     response: answer(device),
+  },
+  attachments: {
+    summary: 'List the devices that have a block device or a file',
+    response: answer({ type: 'array', items: attachment }),
+  },
+  attach: {
+    summary: 'Give the device a block device; if it has one, answer which',
+    params,
+    querystring: query(),
+    body: object({ via: { type: 'string', enum: ['nbd', 'nbdfuse'] } }),
+    response: answer(attachment),
+  },
+  detach: {
+    summary: 'Take its block device away, if it has one',
+    params,
+    querystring: query(),
+    response: answer(null, 204),
+  },
+  mount: {
+    summary: 'Make the device a file',
+    params,
+    querystring: query(),
+    body: object({ path: { ...string, description: 'Absolute; missing, or empty' } }, ['path']),
+    response: answer(attachment),
+  },
+  unmount: {
+    summary: 'Take such a file away, if it is there',
+    body: object({ path: string }, ['path']),
+    response: answer(null, 204),
   },
   load: {
     summary: 'Load the inactive table',

@@ -18,6 +18,10 @@ export type Operation =
   | 'clear'
   | 'waitevent'
   | 'info'
+  | 'attach'
+  | 'detach'
+  | 'mount'
+  | 'unmount'
   | 'target-version';
 
 /** Why a request failed. */
@@ -37,6 +41,14 @@ export interface ApiError {
   readonly line?: number;
   /** The kernel's log lines that the request caused. */
   readonly log: readonly string[];
+}
+
+/** A mapped device with a block device, or a file, of its own. */
+export interface AttachmentInfo {
+  readonly name: string;
+  /** The block device, or the file. */
+  readonly path: string;
+  readonly via: 'nbd' | 'nbdfuse' | 'file';
 }
 
 /** By the kernel's names. */

@@ -11,12 +11,14 @@ import fastify, { type FastifyInstance } from 'fastify';
 import { strerror } from '../base/errno.ts';
 import type { Registry } from '../mapper/registry.ts';
 import type { PoolTable } from '../thin/target/pool-table.ts';
+import { registerAttachments } from './api-attachments.ts';
 import { registerDevices } from './api-devices.ts';
 import { registerListings } from './api-listings.ts';
 import { schemas as s } from './api-schemas.ts';
 import { registerParameters } from './api-parameters.ts';
 import { registerTables } from './api-tables.ts';
 import type { ApiError, VersionInfo } from './api-types.ts';
+import type { Attachments } from './attach/attachments.ts';
 import type { DaemonLog } from './daemon-log.ts';
 import { OperationError, Operations } from './operations.ts';
 import { packageVersion } from './version.ts';
@@ -32,8 +34,11 @@ export interface ApiContext {
   readonly registry: Registry;
   readonly pools: PoolTable;
   readonly log: DaemonLog;
+  readonly attachments: Attachments;
   version(): VersionInfo;
   uriOf(name: string): string;
+  /** Resolves when the devices of now are in the state directory. */
+  settled(): Promise<void>;
   /** Ends the daemon after the answer has gone out. */
   stopSoon(): void;
 }
@@ -79,13 +84,14 @@ export async function makeApi(context: ApiContext): Promise<FastifyInstance> {
     const message = `no such resource: ${request.method} ${request.url}`;
     return reply.code(404).send(failure(404, message));
   });
-  const operations = new Operations(context.registry, context.log);
+  const operations = new Operations(context.registry, context.log, () => context.settled());
   await app.register((routes, _options, done) => {
     registerDaemon(routes, context);
     registerParameters(routes, context.pools);
     registerListings(routes, operations, (name) => context.uriOf(name));
     registerDevices(routes, operations);
     registerTables(routes, operations);
+    registerAttachments(routes, operations, context.attachments);
     done();
   });
   return app;

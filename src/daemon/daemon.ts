@@ -24,8 +24,10 @@ import { registerThin } from '../thin/target/index.ts';
 import type { PoolTable } from '../thin/target/pool-table.ts';
 import { poolFaults } from '../thin/tools/check.ts';
 import { makeApi } from './api.ts';
+import { Attachments } from './attach/attachments.ts';
 import { DaemonLog } from './daemon-log.ts';
 import { DeviceExports } from './exports.ts';
+import { SavedDevices } from './saved-devices.ts';
 import type { StateDir } from './state-dir.ts';
 import { DRIVER_VERSION, LIBRARY_VERSION, packageVersion } from './version.ts';
 
@@ -38,6 +40,8 @@ export interface DaemonOptions {
   readonly tcp?: { readonly host: string; readonly port: number };
   /** Do as the kernel does where it loses data: for comparison only. */
   readonly kernelQuirks?: boolean;
+  /** Bring back the devices that the last daemon had. */
+  readonly restore?: boolean;
 }
 
 /** The first file descriptor that systemd passes. */
@@ -50,8 +54,12 @@ export class Daemon {
   readonly #state: StateDir;
   readonly #pools: PoolTable;
   readonly #nbd: NbdServer;
+  readonly #saved: SavedDevices;
+  readonly #attachments: Attachments;
   #api: FastifyInstance | null = null;
   #lock: FileLock | null = null;
+  /** The NBD socket is a service manager's, which listens on when this process has ended. */
+  #isSocketPassed = false;
   #stopping: Promise<void> | null = null;
   readonly #stopped: Promise<void>;
   #reportStopped: () => void = () => undefined;
@@ -74,6 +82,13 @@ export class Daemon {
     );
     registerCache(this.registry, { kernelQuirks: options.kernelQuirks ?? false });
     this.registry.register(zero);
+    this.#saved = new SavedDevices(this.registry, options.state.tablesFile, this.log);
+    this.#attachments = new Attachments({
+      dir: options.state.attachedDir,
+      nbdSocket: options.state.nbdSocket,
+      log: this.log,
+      uriOf: (name) => this.uriOf(name),
+    });
     this.#nbd = new NbdServer(new DeviceExports(this.registry), this.log);
     this.#stopped = new Promise((resolve) => (this.#reportStopped = resolve));
   }
@@ -84,6 +99,9 @@ export class Daemon {
     this.#lock = this.#takeLock();
     try {
       fs.writeFileSync(this.#state.pidFile, `${process.pid}\n`, { mode: 0o644 });
+      await this.#attachments.begin();
+      // Before anybody can ask for a device.
+      await this.#saved.begin(this.#options.restore === true);
       await this.#listenNbd();
       // Last: who finds this socket finds everything else.
       this.#api = await this.#listenApi();
@@ -108,6 +126,7 @@ export class Daemon {
   async #listenNbd(): Promise<void> {
     const { LISTEN_FDS, LISTEN_PID } = process.env;
     if (LISTEN_FDS !== undefined && Number(LISTEN_PID) === process.pid) {
+      this.#isSocketPassed = true;
       await this.#nbd.listenDescriptor(LISTEN_FDS_START);
     } else {
       await this.#nbd.listenUnix(this.#state.nbdSocket);
@@ -125,6 +144,7 @@ export class Daemon {
     const api = await makeApi({
       registry: this.registry,
       pools: this.#pools,
+      attachments: this.#attachments,
       log: this.log,
       version: () => ({
         library: LIBRARY_VERSION,
@@ -134,6 +154,7 @@ export class Daemon {
         nbdSocket: this.#state.nbdSocket,
       }),
       uriOf: (name) => this.uriOf(name),
+      settled: () => this.#saved.settled(),
       stopSoon: () => setImmediate(() => void this.stop()),
     });
     const mask = process.umask(0o177);
@@ -183,13 +204,17 @@ export class Daemon {
   async #stop(): Promise<void> {
     // What is in the state directory then is another daemon's.
     if (this.#lock === null) return;
+    // While they can still write what is in their caches.
+    await this.#attachments.end();
     await this.#nbd.drain();
+    // What goes from now on comes back with the next daemon.
+    await this.#saved.end();
     await this.registry.shutDown();
     await this.#nbd.close();
     await this.#api?.close();
-    for (const path of [this.#state.pidFile, this.#state.nbdSocket, this.#state.controlSocket]) {
-      fs.rmSync(path, { force: true });
-    }
+    fs.rmSync(this.#state.pidFile, { force: true });
+    if (!this.#isSocketPassed) fs.rmSync(this.#state.nbdSocket, { force: true });
+    fs.rmSync(this.#state.controlSocket, { force: true });
     this.#lock.release();
     this.#lock = null;
     this.log.pino.info('devmapper daemon stopped');

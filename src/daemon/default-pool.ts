@@ -16,7 +16,9 @@ const METADATA_BYTES = 64 * 1024 ** 2;
 const DATA_BYTES = 20 * GIB;
 const VOLUME_SECTORS = (10 * GIB) / SECTOR_SIZE;
 
+/** Makes a device, unless `--restore` has brought it back. */
 async function bringUp(registry: Registry, name: string, table: string): Promise<void> {
+  if (registry.find({ name }) !== undefined) return;
   const device = registry.create(name);
   try {
     await registry.load(device, parseTable(table));

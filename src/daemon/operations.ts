@@ -52,10 +52,13 @@ export class OperationError extends Error {
 export class Operations {
   readonly registry: Registry;
   readonly #log: DaemonLog;
+  readonly #settled: () => Promise<void>;
 
-  constructor(registry: Registry, log: DaemonLog) {
+  /** `settled` resolves when what an operation has changed is safe. */
+  constructor(registry: Registry, log: DaemonLog, settled: () => Promise<void>) {
     this.registry = registry;
     this.#log = log;
+    this.#settled = settled;
   }
 
   /** Runs one operation; rejects with an OperationError if it fails. */
@@ -66,6 +69,8 @@ export class Operations {
       return await this.#log.capture(lines, async () => work(progress));
     } catch (error) {
       throw new OperationError(describeFailure(error, progress, lines));
+    } finally {
+      await this.#settled();
     }
   }
 

@@ -4,6 +4,7 @@
 import { DmError } from '../base/error.ts';
 import { Daemon, type DaemonOptions } from './daemon.ts';
 import { makeDefaultPool } from './default-pool.ts';
+import { tellServiceManager } from './service-manager.ts';
 import { findStateDir, StateDirError } from './state-dir.ts';
 
 export interface RunOptions {
@@ -12,6 +13,7 @@ export interface RunOptions {
   readonly tcp: { host: string; port: number } | undefined;
   readonly withDefaultPool: boolean;
   readonly kernelQuirks: boolean;
+  readonly restore: boolean;
 }
 
 /** $DM_VERIFY is `all`, or nothing. */
@@ -37,11 +39,13 @@ export async function runDaemon(options: RunOptions): Promise<number> {
       ...(options.tcp !== undefined && { tcp: options.tcp }),
       verify: wantsVerify(),
       kernelQuirks: options.kernelQuirks,
+      restore: options.restore,
     };
     daemon = new Daemon(daemonOptions);
     await daemon.start();
     daemon.stopOnSignals();
     if (options.withDefaultPool) await makeDefaultPool(daemon, daemonOptions.state);
+    await tellServiceManager('--ready', daemon.log);
   } catch (error) {
     if (daemon?.isStopping === true) {
       // Told to while it made the default pool, whose next step then failed.

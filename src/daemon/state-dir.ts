@@ -3,7 +3,8 @@
  *
  *   control.sock   HTTP/JSON control API        nbd.sock     NBD exports
  *   daemon.pid     process id                   daemon.log   log of a daemon in the background
- *   daemon.lock    locked while a daemon lives
+ *   daemon.lock    locked while a daemon lives  tables       the devices, for 'daemon --restore'
+ *   attached/      what attached devices need
  *
  * Does not: make anything. Every command needs the paths, few need more.
  */
@@ -18,6 +19,8 @@ export interface StateDir {
   readonly pidFile: string;
   readonly logFile: string;
   readonly lockFile: string;
+  readonly tablesFile: string;
+  readonly attachedDir: string;
 }
 
 /** A state directory that cannot be one. */
@@ -36,6 +39,8 @@ export function stateDirAt(dir: string): StateDir {
     pidFile: at('daemon.pid'),
     logFile: at('daemon.log'),
     lockFile: at('daemon.lock'),
+    tablesFile: at('tables'),
+    attachedDir: at('attached'),
   };
   if (Buffer.byteLength(state.controlSocket) > SOCKET_PATH_MAX) {
     const wanted = `wanted a path of at most ${SOCKET_PATH_MAX} bytes for a socket`;

@@ -75,6 +75,15 @@ export class DeviceLookup {
     return this.#useNumber(Number(number[1]), Number(number[2]), readOnly);
   }
 
+  /**
+   * A word by which `major:minor` can be found by another process, too: a path, or /dev/mapper/NAME;
+   * undefined if no device that this process knows has that number.
+   */
+  lastingName(major: number, minor: number): string | undefined {
+    const mapped = this.#mapped.find({ major, minor });
+    return mapped === undefined ? this.#files.pathOf(major, minor) : `/dev/mapper/${mapped.dmName}`;
+  }
+
   /** A device's live and inactive table share one opening of what both use, as in the kernel. */
   #useMapped(device: MappedDevice, readOnly: boolean, user: MappedDevice | null): UsedHandle {
     const opened = user === null ? new Map<string, SharedOpen>() : this.#openedBy(user);

@@ -42,6 +42,8 @@ export class Registry {
   readonly #byMinor = new Map<number, MappedDevice>();
   /** Ends what waits for I/O when everything ends. */
   readonly #closing = new AbortController();
+  /** Called whenever names, uuids or live tables have changed. */
+  onChange: () => void = () => undefined;
 
   constructor(options: RegistryOptions) {
     this.log = options.log;
@@ -144,6 +146,7 @@ export class Registry {
   async #destroy(device: MappedDevice, options: SuspendOptions = {}): Promise<void> {
     if (device.isRemoved) return;
     this.#byMinor.delete(device.minor);
+    this.onChange();
     await device.destroy(options);
   }
 
@@ -183,7 +186,7 @@ export class Registry {
       this.#mustExist(device);
       const table = await Table.build(this, device, [line], device.readOnly, '/');
       await device.setInactive(table);
-      await device.resume(this.#interruptible({ ...options, noflush: true }));
+      await this.#swap(device, { ...options, noflush: true });
     });
   }
 
@@ -223,6 +226,7 @@ export class Registry {
     }
     device.dmName = name;
     raiseEvent(device);
+    this.onChange();
   }
 
   /** Gives a uuid to a device that has none. */
@@ -245,6 +249,7 @@ export class Registry {
     }
     device.uuid = uuid;
     raiseEvent(device);
+    this.onChange();
   }
 
   // --- tables
@@ -304,8 +309,17 @@ export class Registry {
   resume(device: MappedDevice, options: SuspendOptions = {}): Promise<void> {
     return device.exclusively(async () => {
       this.#mustExist(device);
-      await device.resume(this.#interruptible(options));
+      await this.#swap(device, options);
     });
+  }
+
+  /** Resumes; also if that fails there may be another live table. */
+  async #swap(device: MappedDevice, options: SuspendOptions): Promise<void> {
+    try {
+      await device.resume(this.#interruptible(options));
+    } finally {
+      this.onChange();
+    }
   }
 
   /** Status or table lines of the live table, or of the inactive one. */

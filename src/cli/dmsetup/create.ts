@@ -4,6 +4,7 @@
 import fs from 'node:fs';
 import type { DeviceInfo } from '../../daemon/api-types.ts';
 import { RequestError } from '../failures.ts';
+import { ConciseError, parseConcise, type ConciseDevice } from '../../daemon/concise.ts';
 import { fail } from '../output.ts';
 import { MAPPED_MAJOR, type Context } from './context.ts';
 import { newName, verbose } from './helpers.ts';
@@ -42,13 +43,22 @@ export async function create(context: Context, args: readonly string[]): Promise
 /** `create --concise`: the devices in order, up to the first failure. */
 async function createConcise(context: Context, args: readonly string[]): Promise<void> {
   if (args.length > 1) fail('dmsetup create --concise takes at most one argument');
-  const { parseConcise } = await import('./concise.ts');
-  for (const device of parseConcise(args[0] ?? fs.readFileSync(0, 'utf8'))) {
+  for (const device of conciseDevices(args[0] ?? fs.readFileSync(0, 'utf8'))) {
     const name = newName(context, device.name);
     const uuid = context.mangling.stored(device.uuid, 'uuid');
     const minor = device.minor === '' ? -1 : atoi(device.minor);
     const table = asKernelText(device.table);
     await createOne(context, { ...device, name, uuid, major: MAPPED_MAJOR, minor, table }, '');
+  }
+}
+
+/** As parseConcise; a mistake ends the command with dmsetup's lines. */
+function* conciseDevices(text: string): Iterable<ConciseDevice> {
+  try {
+    yield* parseConcise(text);
+  } catch (error) {
+    if (!(error instanceof ConciseError)) throw error;
+    fail(error.message);
   }
 }
 

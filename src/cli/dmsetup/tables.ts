@@ -60,8 +60,14 @@ export async function showLines(
     printJson(found.map(({ device, lines }) => ({ device: asShown(mangling, device), lines })));
   } else if (isConcise) {
     const shown = options.has('target') ? found.filter(({ lines }) => lines.length > 0) : found;
-    const { formatConcise } = await import('./concise.ts');
-    print(formatConcise(shown, context.mangling));
+    const { escapeConcise } = await import('../../daemon/concise.ts');
+    const { mangling } = context;
+    const entries = shown.map(({ device, lines }) => {
+      const name = escapeConcise(mangling.shown(device.name, 'name'));
+      const uuid = escapeConcise(mangling.shown(device.uuid, 'uuid'));
+      return [name, uuid, device.minor, device.readOnly ? 'ro' : 'rw', ...lines].join(',');
+    });
+    print(entries.join(';'));
   }
 }
 

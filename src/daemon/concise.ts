@@ -3,11 +3,9 @@
  *
  *   name,uuid,minor,flags,table line[,table line…][;name,…]
  *
- * A backslash makes the next character literal.
+ * A backslash makes the next character literal. `dmsetup create --concise` reads it and `dmsetup
+ * table --concise` prints it; the daemon keeps its devices in it (saved-devices.ts).
  */
-import type { DeviceLines } from '../../daemon/api-types.ts';
-import { fail } from '../output.ts';
-import type { Mangling } from './mangling.ts';
 
 /** One device as the concise text describes it. */
 export interface ConciseDevice {
@@ -19,11 +17,15 @@ export interface ConciseDevice {
   readonly table: string;
 }
 
+/** A text that is not in the concise form; the message has dmsetup's lines. */
+export class ConciseError extends Error {}
+
 const FIELDS_MIN = 5;
 const FIELDS_TEXT = 'ive comma-separated fields are required for each device';
 
 /**
  * The devices of a concise text, each when it is asked for: those before a mistake are made.
+ * Throws ConciseError at the mistake.
  */
 export function* parseConcise(text: string): Iterable<ConciseDevice> {
   const entries = splitEscaped(text.replace(/\n$/, ''), ';');
@@ -36,12 +38,15 @@ function parseEntry(entry: string): ConciseDevice {
   const parts = splitEscaped(entry, ',');
   const [name = '', uuid = '', minor = '', flags = '', ...lines] = parts.map(unescape);
   const table = lines.join('\n');
-  if (parts.length < FIELDS_MIN - 1) fail(`F${FIELDS_TEXT}`, parsedFields(parts));
+  if (parts.length < FIELDS_MIN - 1) {
+    throw new ConciseError(`F${FIELDS_TEXT}\n${parsedFields(parts)}`);
+  }
   if (parts.length < FIELDS_MIN || table === '') {
-    fail(`Incomplete entry: f${FIELDS_TEXT}`, parsedFields(parts));
+    throw new ConciseError(`Incomplete entry: f${FIELDS_TEXT}\n${parsedFields(parts)}`);
   }
   if (!['', 'ro', 'rw'].includes(flags)) {
-    fail(`Invalid flags parameter '${flags}' must be 'ro' or 'rw' or empty.`);
+    const wanted = "must be 'ro' or 'rw' or empty.";
+    throw new ConciseError(`Invalid flags parameter '${flags}' ${wanted}`);
   }
   return { name, uuid, minor, readOnly: flags === 'ro', table };
 }
@@ -71,17 +76,7 @@ function unescape(text: string): string {
   return text.replace(/\\(.)/gs, '$1');
 }
 
-function escape(text: string): string {
+/** A field of the concise form. */
+export function escapeConcise(text: string): string {
   return text.replace(/[\\,;]/g, '\\$&');
-}
-
-/** Devices with their table lines, in the concise form. */
-export function formatConcise(devices: readonly DeviceLines[], mangling: Mangling): string {
-  const entries = devices.map(({ device, lines }) => {
-    const name = escape(mangling.shown(device.name, 'name'));
-    const uuid = escape(mangling.shown(device.uuid, 'uuid'));
-    const flags = device.readOnly ? 'ro' : 'rw';
-    return [name, uuid, device.minor, flags, ...lines].join(',');
-  });
-  return entries.join(';');
 }

@@ -1,0 +1,206 @@
+/**
+ * Attachments: the mapped devices that have a real block device, from `devmapper attach` until
+ * `devmapper detach`, the removal of the device, or the end of the daemon.
+ *
+ * One device is attached once; attaching it again gives the same path.
+ * What a crash leaves: see the ways. The next daemon of the state directory clears it away.
+ */
+import fs from 'node:fs';
+import path from 'node:path';
+import { DmError } from '../../base/error.ts';
+import { errnoOf } from '../../base/errno.ts';
+import type { MappedDevice } from '../../mapper/mapped-device.ts';
+import type { DaemonLog } from '../daemon-log.ts';
+import { nbdWay } from './nbd.ts';
+import { clearAway, mountFile, nbdfuseWay, type FuseFile } from './nbdfuse.ts';
+import type { Link, Way, WayName } from './way.ts';
+
+/** In the order in which they are tried. */
+const ways: readonly Way[] = [nbdWay, nbdfuseWay];
+
+/** What `attach` answers. */
+export interface Attachment {
+  readonly path: string;
+  readonly via: WayName;
+}
+
+/** A device as a file, by `devmapper mount`. */
+interface Mounted {
+  readonly device: MappedDevice;
+  readonly file: FuseFile;
+  /** There was nothing at its path before. */
+  readonly isOurs: boolean;
+}
+
+interface Attached extends Attachment {
+  readonly link: Link;
+}
+
+export interface AttachmentsOptions {
+  /** A directory of its own. */
+  readonly dir: string;
+  readonly nbdSocket: string;
+  readonly log: DaemonLog;
+  uriOf(name: string): string;
+}
+
+export class Attachments {
+  readonly #options: AttachmentsOptions;
+  readonly #attached = new Map<MappedDevice, Attached>();
+  /** By path. */
+  readonly #mounted = new Map<string, Mounted>();
+  /** One change at a time: programs that look for a free device must not find the same one. */
+  #last: Promise<unknown> = Promise.resolve();
+
+  constructor(options: AttachmentsOptions) {
+    this.#options = options;
+  }
+
+  /** Takes away what an earlier daemon left when it was killed. */
+  async begin(): Promise<void> {
+    const { dir } = this.#options;
+    if (!fs.existsSync(dir)) return;
+    for (const name of fs.readdirSync(dir)) await clearAway(path.join(dir, name));
+  }
+
+  /** The attachment of a device, if it has one. */
+  of(device: MappedDevice): Attachment | null {
+    const found = this.#attached.get(device);
+    return found === undefined ? null : { path: found.path, via: found.via };
+  }
+
+  /**
+   * Gives `device` a block device, by the way `via` or the first that this machine has. Rejects
+   * with DmError: ENXIO without a live table, EOPNOTSUPP where no way is to be had, …
+   */
+  attach(device: MappedDevice, via?: WayName): Promise<Attachment> {
+    return this.#inTurn(async () => {
+      const old = this.of(device);
+      if (old !== null) {
+        if (via === undefined || via === old.via) return old;
+        const text = `${device.dmName} is attached by ${old.via}, as ${old.path}`;
+        throw new DmError('EBUSY', text);
+      }
+      if (device.live === null) throw new DmError('ENXIO', `${device.dmName} has no table`);
+      const way = chooseWay(via);
+      const link = await way.attach({
+        exportName: device.dmName,
+        uri: this.#options.uriOf(device.dmName),
+        nbdSocket: this.#options.nbdSocket,
+        readOnly: device.readOnly,
+        limits: device.limits,
+        dir: path.join(this.#options.dir, String(device.minor)),
+      });
+      this.#attached.set(device, { link, path: link.path, via: way.name });
+      return { path: link.path, via: way.name };
+    });
+  }
+
+  /** Takes the block device away, if there is one. Rejects with EBUSY while it is in use. */
+  detach(device: MappedDevice): Promise<void> {
+    return this.#inTurn(async () => {
+      const attached = this.#attached.get(device);
+      if (attached === undefined) return;
+      await attached.link.undo();
+      this.#attached.delete(device);
+    });
+  }
+
+  // --- files
+
+  /**
+   * Makes the device a file at `filePath`, which is made, or is empty and covered. Rejects with
+   * DmError: EEXIST if there is something, EBUSY if another device is there, …
+   */
+  mount(device: MappedDevice, filePath: string): Promise<void> {
+    return this.#inTurn(async () => {
+      const old = this.#mounted.get(filePath);
+      if (old?.device === device) return;
+      if (old !== undefined) {
+        throw new DmError('EBUSY', `${filePath} is ${old.device.dmName} already`);
+      }
+      if (device.live === null) throw new DmError('ENXIO', `${device.dmName} has no table`);
+      const isOurs = makeEmptyFile(filePath);
+      try {
+        const uri = this.#options.uriOf(device.dmName);
+        const file = await mountFile(filePath, uri, device.readOnly);
+        this.#mounted.set(filePath, { device, file, isOurs });
+        // Unmounted by somebody else, it is gone as well.
+        void file.ended.then(() => this.#mounted.delete(filePath));
+      } catch (error) {
+        if (isOurs) fs.rmSync(filePath, { force: true });
+        throw error;
+      }
+    });
+  }
+
+  /** Takes the file away, if there is one. Rejects with EBUSY while it is open. */
+  unmount(filePath: string): Promise<void> {
+    return this.#inTurn(async () => {
+      const mounted = this.#mounted.get(filePath);
+      if (mounted === undefined) return;
+      await mounted.file.unmount();
+      this.#mounted.delete(filePath);
+      if (mounted.isOurs) fs.rmSync(filePath, { force: true });
+    });
+  }
+
+  /** Paths of the files that devices are mounted on, by device name. */
+  get files(): { name: string; path: string }[] {
+    return [...this.#mounted].map(([file, { device }]) => ({ name: device.dmName, path: file }));
+  }
+
+  // --- the end
+
+  /** Takes all away; what is in use stays, and the log says so. */
+  async end(): Promise<void> {
+    for (const device of [...this.#attached.keys()].reverse()) {
+      await this.#tryTo(`detach ${device.dmName}`, () => this.detach(device));
+    }
+    for (const file of [...this.#mounted.keys()]) {
+      await this.#tryTo(`unmount ${file}`, () => this.unmount(file));
+    }
+  }
+
+  async #tryTo(what: string, work: () => Promise<void>): Promise<void> {
+    try {
+      await work();
+    } catch (error) {
+      if (!(error instanceof DmError)) throw error;
+      const text = `cannot ${what}: ${error.message}`;
+      this.#options.log.pino.error(`${text}; what its users have not written yet is lost`);
+    }
+  }
+
+  #inTurn<T>(work: () => Promise<T>): Promise<T> {
+    const result = this.#last.then(work);
+    this.#last = result.catch(() => undefined);
+    return result;
+  }
+}
+
+/** Returns whether the file had to be made. Throws EEXIST if it holds anything. */
+function makeEmptyFile(filePath: string): boolean {
+  const stat = fs.statSync(filePath, { throwIfNoEntry: false });
+  if (stat === undefined) {
+    try {
+      fs.closeSync(fs.openSync(filePath, 'wx', 0o600));
+    } catch (cause) {
+      throw new DmError(errnoOf(cause), (cause as Error).message, { cause });
+    }
+    return true;
+  }
+  if (stat.isFile() && stat.size === 0) return false;
+  throw new DmError('EEXIST', `${filePath}: wanted no file, or an empty one, found another`);
+}
+
+function chooseWay(via: WayName | undefined): Way {
+  const reasons: string[] = [];
+  for (const way of ways) {
+    if (via !== undefined && way.name !== via) continue;
+    const reason = way.whyNot();
+    if (reason === null) return way;
+    reasons.push(`by ${way.name}: ${reason}`);
+  }
+  throw new DmError('EOPNOTSUPP', `this machine cannot attach devices: ${reasons.join('; ')}`);
+}
