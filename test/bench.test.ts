@@ -27,8 +27,8 @@ test('the benchmark over NBD measures every server in every row', { skip }, asyn
 test('the benchmark of caches measures every row', { skip }, async () => {
   const lines: string[] = [];
   const rows = await runCache(smokeCache, (row) => lines.push(formatCache(row)));
-  assert.equal(rows.length, 3);
-  assert.equal(lines.length, 3);
+  assert.equal(rows.length, 4);
+  assert.equal(lines.length, 4);
   for (const { iops } of rows) {
     assert.ok(iops.size >= 3);
     for (const [name, rate] of iops) assert.ok(rate > 0, `${name}: ${rate}`);

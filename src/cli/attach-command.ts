@@ -13,8 +13,8 @@ import { CommandFailed, complain, explain, print, printJson } from './output.ts'
 const ATTACH_HELP = `Usage: devmapper attach NAME [--via nbd|nbdfuse] [--json] [--state-dir DIR]
        devmapper detach NAME... [--state-dir DIR]
 
-Gives a device a real block device and prints its path; detach takes it away again. Attaching what is
-attached prints the path once more. All are taken away when the daemon ends. Needs root.
+Gives a device a real block device and prints its path; detach takes it away again. Attaching what
+is attached prints the path once more. All are taken away when the daemon ends. Needs root.
 
   --via nbd      by the kernel's NBD client (needs its module nbd, and nbd-client)
   --via nbdfuse  by nbdfuse and a loop device (needs libnbd-bin and fuse3)

@@ -9,8 +9,8 @@ import { complain, print, printJson } from './output.ts';
 
 const HELP = `Usage: devmapper links DIR [--force] [--json]
 
-Makes links named dmsetup, thin_check and so on in DIR, and DIR if it is missing; each behaves as the
-program of that name. Put DIR first in $PATH to use them.
+Makes links named dmsetup, thin_check and so on in DIR, and DIR if it is missing; each behaves as
+the program of that name. Put DIR first in $PATH to use them.
 
   --force   replace what has such a name there
   --json    list the links as JSON

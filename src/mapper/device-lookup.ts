@@ -76,8 +76,8 @@ export class DeviceLookup {
   }
 
   /**
-   * A word by which `major:minor` can be found by another process, too: a path, or /dev/mapper/NAME;
-   * undefined if no device that this process knows has that number.
+   * A word by which `major:minor` can be found by another process, too: a path, or
+   * /dev/mapper/NAME; undefined if no device that this process knows has that number.
    */
   lastingName(major: number, minor: number): string | undefined {
     const mapped = this.#mapped.find({ major, minor });

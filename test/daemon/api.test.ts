@@ -146,6 +146,25 @@ test('every operation says what it is for', () => {
   }
 });
 
+async function tryAttachments(): Promise<void> {
+  const at = (op: string): string => `/v1/devices/v/${op}`;
+  const file = daemon.file('v.raw');
+  assert.equal((await refused('POST', '/v1/devices/nosuch/attach', {})).errno, 'ENXIO');
+  assert.equal((await refused('POST', at('attach'), { via: 'x' })).errno, 'EINVAL');
+  await refused('DELETE', '/v1/devices/nosuch/attach');
+  assert.equal((await refused('POST', at('mount'), { path: daemon.dir })).errno, 'EEXIST');
+  await refused('POST', '/v1/unmount', {});
+  const attached = await call<{ path: string }>('POST', at('attach'), { via: 'nbdfuse' });
+  await call('POST', at('mount'), { path: file });
+  assert.deepEqual(await call('GET', '/v1/attachments'), [
+    { name: 'v', path: attached.path, via: 'nbdfuse' },
+    { name: 'v', path: file, via: 'file' },
+  ]);
+  await call('DELETE', at('attach'));
+  await call('POST', '/v1/unmount', { path: file });
+  assert.deepEqual(await call('GET', '/v1/attachments'), []);
+}
+
 test('every operation answers as the document says, whether it succeeds or fails', async () => {
   const meta = daemon.disk('meta', 4 * MIB);
   const data = daemon.disk('data', 16 * MIB);
@@ -185,6 +204,7 @@ test('every operation answers as the document says, whether it succeeds or fails
     await call('POST', `/v1/devices/v/${op}`, { noflush: true });
     await refused('POST', `/v1/devices/nosuch/${op}`);
   }
+  await tryAttachments();
   await call('POST', '/v1/devices/v/rename', { name: 'w' });
   await call('POST', '/v1/devices/w/rename', { uuid: 'W' });
   await refused('POST', '/v1/devices/w/rename', { name: 'pool' });
@@ -202,6 +222,7 @@ test('every operation answers as the document says, whether it succeeds or fails
       .filter((operation) => !seen.has(operation)),
   );
   assert.deepEqual(untried.sort(), [
+    'GET /v1/attachments 4XX',
     'GET /v1/devices 4XX',
     'GET /v1/parameters 4XX',
     'GET /v1/targets 4XX',

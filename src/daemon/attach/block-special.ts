@@ -7,8 +7,8 @@ import { DmError } from '../../base/error.ts';
 import { errnoOf } from '../../base/errno.ts';
 
 /**
- * Rejects with EBUSY if `devicePath` is mounted, or otherwise claimed. Who merely has it open, as dd
- * has, is not seen.
+ * Rejects with EBUSY if `devicePath` is mounted, or otherwise claimed. Who merely has it open, as
+ * dd has, is not seen.
  */
 export async function mustBeUnused(devicePath: string): Promise<void> {
   try {
