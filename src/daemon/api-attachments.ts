@@ -4,8 +4,7 @@
 import type { FastifyInstance } from 'fastify';
 import { schemas as s } from './api-schemas.ts';
 import type { AttachmentInfo } from './api-types.ts';
-import type { Attachments } from './attach/attachments.ts';
-import type { WayName } from './attach/way.ts';
+import type { AttachOptions, Attachments } from './attach/attachments.ts';
 import type { KeyRequest, Operations } from './operations.ts';
 
 /** Registers the routes. */
@@ -22,13 +21,13 @@ export function registerAttachments(
     }),
     ...attachments.files.map((file) => ({ ...file, via: 'file' as const })),
   ]);
-  app.post<KeyRequest & { Body: { via?: WayName } }>(
+  app.post<KeyRequest & { Body: AttachOptions }>(
     '/v1/devices/:key/attach',
     { schema: s.attach },
     (request): Promise<AttachmentInfo> =>
       operations.run('attach', async () => {
         const device = operations.device(request);
-        const found = await attachments.attach(device, request.body.via);
+        const found = await attachments.attach(device, request.body);
         return { name: device.dmName, ...found };
       }),
   );

@@ -233,7 +233,10 @@ export const schemas = {
     summary: 'Give the device a block device; if it has one, answer which',
     params,
     querystring: query(),
-    body: object({ via: { type: 'string', enum: ['nbd', 'nbdfuse'] } }),
+    body: object({
+      via: { type: 'string', enum: ['nbd', 'nbdfuse'] },
+      node: { ...string, pattern: '^/', description: 'A symbolic link to make to it' },
+    }),
     response: answer(attachment),
   },
   detach: {

@@ -338,7 +338,7 @@ test('`stop` returns when the daemon is gone; without one it says so', async () 
     const stopped = await devmapper(['stop', '--state-dir', dir]);
     assert.deepEqual(stopped, { code: 0, stdout: '', stderr: '' });
     assert.throws(() => process.kill(pid, 0), { code: 'ESRCH' });
-    assert.deepEqual(fs.readdirSync(dir).sort(), ['daemon.lock', 'daemon.log']);
+    assert.deepEqual(fs.readdirSync(dir).sort(), ['daemon.lock', 'daemon.log', 'tables']);
     const again = await devmapper(['stop', '--state-dir', dir]);
     assert.deepEqual(again, { code: 0, stdout: '', stderr: 'devmapper: no daemon is running\n' });
   });
@@ -382,7 +382,7 @@ for (const signal of ['SIGTERM', 'SIGINT'] as const) {
     client.destroy();
     assert.match(daemon.log, new RegExp(`${signal}: shutting down`));
     assert.match(daemon.log, /devmapper daemon stopped/);
-    assert.deepEqual(fs.readdirSync(daemon.dir).sort(), ['daemon.lock', 'data', 'meta']);
+    assert.deepEqual(fs.readdirSync(daemon.dir).sort(), ['daemon.lock', 'data', 'meta', 'tables']);
     await assertClean(disks.meta);
 
     const next = await DaemonProcess.start({ dir: daemon.dir });

@@ -165,7 +165,12 @@ test('npm passes SIGTERM on, and a second one in the same place is refused', asy
     assert.match(await status(dir), /^vol0: /m);
     // Without `exec` in package.json, a shell between the two would end, and leave the daemon.
     assert.equal(await npm.stop(), 0, npm.errors);
-    assert.deepEqual(fs.readdirSync(dir).sort(), ['daemon.lock', 'pool.data', 'pool.metadata']);
+    assert.deepEqual(fs.readdirSync(dir).sort(), [
+      'daemon.lock',
+      'pool.data',
+      'pool.metadata',
+      'tables',
+    ]);
     await assertClean(path.join(dir, 'pool.metadata'));
   });
 });

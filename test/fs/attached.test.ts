@@ -197,3 +197,49 @@ test('a device as a file, without a block device', { skip }, async () => {
     assert.ok(!fs.existsSync(file), 'it was made for this');
   });
 });
+
+test('with nodes, a script for dmsetup finds its devices under /dev/mapper', { skip }, async () => {
+  await inSetting(async ({ dir, mounts, open }) => {
+    const daemon = await open();
+    await makeVolume(daemon);
+    const dev = path.join(dir, 'dev');
+    const env = { DEVMAPPER_NODES: '1', DM_DEV_DIR: dev, DEVMAPPER_DIR: dir };
+    const dmsetup = async (...args: string[]): Promise<string> => {
+      const { code, stdout, stderr } = await devmapper(['dmsetup', ...args], { env });
+      return `${stdout}${stderr}${code === 0 ? '' : `rc=${code}`}`;
+    };
+    const nodes = (): string[] => (fs.existsSync(dev) ? fs.readdirSync(`${dev}/mapper`) : []);
+    assert.equal(await dmsetup('mknodes', 'v'), '');
+    assert.deepEqual(nodes(), ['v']);
+    await must('mke2fs', ['-q', '-t', 'ext4', `${dev}/mapper/v`]);
+    const point = await mounts.mount(`${dev}/mapper/v`, 'v');
+    assert.match(
+      await dmsetup('remove', 'v'),
+      /remove ioctl on v {2}failed: Device or resource busy/,
+    );
+    assert.equal(await dmsetup('rename', 'v', 'w'), '');
+    assert.deepEqual(nodes(), ['w']);
+    await mounts.umount(point);
+    assert.equal(await dmsetup('message', 'pool', '0', 'create_snap 1 0'), '');
+    const table = `0 ${SECTORS} thin /dev/mapper/pool 1`;
+    assert.equal(await dmsetup('create', 's', '--table', table), '');
+    assert.deepEqual(nodes(), ['s', 'w']);
+    await must('e2fsck', ['-fn', `${dev}/mapper/s`]);
+    assert.equal(await dmsetup('remove', 's', 'w'), '');
+    assert.deepEqual(nodes(), []);
+    assert.equal(await dmsetup('create', 'n', '--notable'), '');
+    assert.equal(await dmsetup('load', 'n', '--table', '0 8192 zero'), '');
+    assert.deepEqual(nodes(), [], 'a node comes with the resume');
+    assert.equal(await dmsetup('resume', 'n'), '');
+    assert.deepEqual(nodes(), ['n']);
+    fs.writeFileSync(`${dev}/mapper/x`, 'mine');
+    assert.match(
+      await dmsetup('create', 'x', '--table', '0 8 zero'),
+      /found another file\n.*rc=1/s,
+    );
+    assert.equal(fs.readFileSync(`${dev}/mapper/x`, 'utf8'), 'mine');
+    assert.equal(await dmsetup('remove_all'), '');
+    assert.deepEqual(nodes(), ['x']);
+    await daemon.dmsetup('ls');
+  });
+});

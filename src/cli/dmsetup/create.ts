@@ -8,6 +8,7 @@ import { ConciseError, parseConcise, type ConciseDevice } from '../../daemon/con
 import { fail } from '../output.ts';
 import { MAPPED_MAJOR, type Context } from './context.ts';
 import { newName, verbose } from './helpers.ts';
+import { addNode } from './nodes.ts';
 import { atoi, packedNumber } from './numbers.ts';
 import { asKernelText, readTable, tableFailure, workingDir } from './table-text.ts';
 
@@ -80,6 +81,7 @@ async function createOne(context: Context, wanted: Wanted, source: string): Prom
         cwd: workingDir(),
       },
     );
+    await addNode(context, info);
     await verbose(context, info);
   } catch (error) {
     // Only the creation itself is reported with the uuid.

@@ -5,7 +5,8 @@ import type { DeviceInfo } from '../../daemon/api-types.ts';
 import { RequestError } from '../failures.ts';
 import { CommandFailed, complain, fail, print } from '../output.ts';
 import { NAME_BYTES_MAX, UUID_BYTES_MAX, type Context, type Target } from './context.ts';
-import { eachTarget, oneTarget, verbose } from './helpers.ts';
+import { allDevices, eachTarget, namesNone, oneTarget, verbose } from './helpers.ts';
+import { addNode, withoutNode, withoutNodes } from './nodes.ts';
 import { strtou32, strtoull } from './numbers.ts';
 
 /** `remove --retry`: so many tries, so far apart. */
@@ -20,7 +21,7 @@ export async function remove(context: Context, args: readonly string[]): Promise
     const tries = options.has('retry') ? RETRIES : 1;
     for (let left = tries; left > 0; left--) {
       try {
-        await context.call(device, 'DELETE', '', query);
+        await withoutNode(context, device, () => context.call(device, 'DELETE', '', query));
         return;
       } catch (error) {
         const again = left > 1 && error instanceof CommandFailed && (await exists(context, device));
@@ -45,8 +46,10 @@ async function exists(context: Context, device: Target): Promise<boolean> {
 export async function removeAll(context: Context): Promise<void> {
   const force = context.options.has('force');
   const query = { force, deferred: context.options.has('deferred') };
-  const { kept } = await context.request<{ kept: number }>('DELETE', '/v1/devices', query);
-  if (force && kept > 0) fail(`Unable to remove ${kept} device(s).`);
+  await withoutNodes(context, async () => {
+    const { kept } = await context.request<{ kept: number }>('DELETE', '/v1/devices', query);
+    if (force && kept > 0) fail(`Unable to remove ${kept} device(s).`);
+  });
 }
 
 /** `rename`. */
@@ -76,7 +79,7 @@ function newUuid(context: Context, uuid: string): string {
 
 async function renameTo(context: Context, args: readonly string[], body: object): Promise<void> {
   const [device] = await oneTarget(context, args, 'No device specified.');
-  await context.call(device, 'POST', '/rename', {}, body);
+  await addNode(context, await context.call<DeviceInfo>(device, 'POST', '/rename', {}, body));
 }
 
 /** `message`. */
@@ -100,8 +103,20 @@ export async function wait(context: Context, args: readonly string[]): Promise<v
   await verbose(context, await context.call<DeviceInfo>(device, 'GET', '/wait', query));
 }
 
-/** `mknodes`: looks at the names only. There are no nodes to make: devices are served over NBD. */
+/**
+ * `mknodes`: where nodes are wanted (see nodes.ts), gives them to all devices, or to those named;
+ * else it looks at the names only.
+ */
 export async function mknodes(context: Context, args: readonly string[]): Promise<void> {
+  const all = namesNone(context, args) ? await allDevices(context) : [];
+  for (const device of all) await addNode(context, device);
   if (context.namedByOption) return;
-  for (const name of args) await context.targetByName(name);
+  for (const name of args) {
+    const { path, query } = await context.targetByName(name);
+    try {
+      await addNode(context, await context.request<DeviceInfo>('GET', path, query));
+    } catch (error) {
+      if (!(error instanceof RequestError)) throw error; // As dmsetup: no such device is no failure.
+    }
+  }
 }

@@ -90,6 +90,7 @@ export const optionSpecs: readonly OptionSpec[] = [
 export const ownOptionSpecs: readonly OptionSpec[] = [
   { long: 'state-dir', value: true },
   { long: 'json' },
+  { long: 'mknodes' },
 ];
 
 export class Options {

@@ -5,6 +5,7 @@ import type { DeviceInfo, DeviceLines } from '../../daemon/api-types.ts';
 import { CommandFailed, fail, print, printJson } from '../output.ts';
 import type { Context } from './context.ts';
 import { asShown, eachTarget, noDevices, verbose } from './helpers.ts';
+import { addNode } from './nodes.ts';
 
 /** `clear`. */
 export async function clear(context: Context, args: readonly string[]): Promise<void> {
@@ -21,7 +22,9 @@ export async function changeState(
 ): Promise<void> {
   const body = { noflush: context.options.has('noflush') };
   await eachTarget(context, args, async (device) => {
-    await verbose(context, await context.call<DeviceInfo>(device, 'POST', `/${op}`, {}, body));
+    const info = await context.call<DeviceInfo>(device, 'POST', `/${op}`, {}, body);
+    if (op === 'resume') await addNode(context, info);
+    await verbose(context, info);
   });
 }
 

@@ -24,6 +24,12 @@ export interface Attachment {
   readonly via: WayName;
 }
 
+export interface AttachOptions {
+  readonly via?: WayName | undefined;
+  /** A symbolic link to the block device, such as /dev/mapper/NAME; goes with it. */
+  readonly node?: string | undefined;
+}
+
 /** A device as a file, by `devmapper mount`. */
 interface Mounted {
   readonly device: MappedDevice;
@@ -34,6 +40,7 @@ interface Mounted {
 
 interface Attached extends Attachment {
   readonly link: Link;
+  node: string | null;
 }
 
 export interface AttachmentsOptions {
@@ -70,17 +77,23 @@ export class Attachments {
   }
 
   /**
-   * Gives `device` a block device, by the way `via` or the first that this machine has. Rejects
-   * with DmError: ENXIO without a live table, EOPNOTSUPP where no way is to be had, …
+   * Gives `device` a block device, by the way that is wanted or the first that this machine has. A
+   * node takes the place of the one before. Rejects with DmError: ENXIO without a live table,
+   * EOPNOTSUPP where no way is to be had, EEXIST where the node cannot be, …
    */
-  attach(device: MappedDevice, via?: WayName): Promise<Attachment> {
+  attach(device: MappedDevice, options: AttachOptions = {}): Promise<Attachment> {
+    const { via, node } = options;
     return this.#inTurn(async () => {
-      const old = this.of(device);
-      if (old !== null) {
-        if (via === undefined || via === old.via) return old;
-        const text = `${device.dmName} is attached by ${old.via}, as ${old.path}`;
-        throw new DmError('EBUSY', text);
+      const old = this.#attached.get(device);
+      if (old !== undefined) {
+        if (via !== undefined && via !== old.via) {
+          const text = `${device.dmName} is attached by ${old.via}, as ${old.path}`;
+          throw new DmError('EBUSY', text);
+        }
+        if (node !== undefined) moveNode(old, node);
+        return { path: old.path, via: old.via };
       }
+      if (node !== undefined) mustBeFree(node);
       if (device.live === null) throw new DmError('ENXIO', `${device.dmName} has no table`);
       const way = chooseWay(via);
       const link = await way.attach({
@@ -91,7 +104,9 @@ export class Attachments {
         limits: device.limits,
         dir: path.join(this.#options.dir, String(device.minor)),
       });
-      this.#attached.set(device, { link, path: link.path, via: way.name });
+      const attached: Attached = { link, path: link.path, via: way.name, node: null };
+      this.#attached.set(device, attached);
+      if (node !== undefined) moveNode(attached, node);
       return { path: link.path, via: way.name };
     });
   }
@@ -102,6 +117,7 @@ export class Attachments {
       const attached = this.#attached.get(device);
       if (attached === undefined) return;
       await attached.link.undo();
+      removeNode(attached);
       this.#attached.delete(device);
     });
   }
@@ -177,6 +193,41 @@ export class Attachments {
     this.#last = result.catch(() => undefined);
     return result;
   }
+}
+
+// --- nodes
+
+/** Throws EEXIST if something else than a node of ours is at `node`. */
+function mustBeFree(node: string): void {
+  const stat = fs.lstatSync(node, { throwIfNoEntry: false });
+  if (stat === undefined) return;
+  const isOurs = stat.isSymbolicLink() && NODE_TARGET.test(fs.readlinkSync(node));
+  if (!isOurs) throw new DmError('EEXIST', `${node}: wanted nothing there, found another file`);
+}
+
+/** What a node leads to; one that a daemon has left when it was killed does so, too. */
+const NODE_TARGET = /^\/dev\/(?:loop|nbd)[0-9]+$/;
+
+function moveNode(attached: Attached, node: string): void {
+  if (attached.node === node) return;
+  mustBeFree(node);
+  removeNode(attached);
+  try {
+    fs.mkdirSync(path.dirname(node), { recursive: true });
+    fs.rmSync(node, { force: true });
+    fs.symlinkSync(attached.path, node);
+  } catch (cause) {
+    throw new DmError(errnoOf(cause), (cause as Error).message, { cause });
+  }
+  attached.node = node;
+}
+
+/** Takes the node away, unless it is somebody else's by now. */
+function removeNode(attached: Attached): void {
+  const { node, path: target } = attached;
+  attached.node = null;
+  if (node === null || !fs.lstatSync(node, { throwIfNoEntry: false })?.isSymbolicLink()) return;
+  if (fs.readlinkSync(node) === target) fs.rmSync(node, { force: true });
 }
 
 /** Returns whether the file had to be made. Throws EEXIST if it holds anything. */
