@@ -3,6 +3,7 @@
  */
 import type { FastifyInstance } from 'fastify';
 import { DmError } from '../base/error.ts';
+import { parseGeometry } from '../mapper/geometry.ts';
 import type { MappedDevice, SuspendOptions } from '../mapper/mapped-device.ts';
 import type { Registry } from '../mapper/registry.ts';
 import { parseTable, splitArgs } from '../mapper/table-grammar.ts';
@@ -71,6 +72,16 @@ export function registerDevices(app: FastifyInstance, operations: Operations): v
         const { sector, message } = request.body;
         const words = typeof message === 'string' ? splitArgs(message) : message;
         return { answer: await registry.message(operations.device(request), sector, words) };
+      }),
+  );
+  app.post<KeyRequest & { Body: { geometry: string } }>(
+    '/v1/devices/:key/geometry',
+    { schema: s.geometry },
+    (request, reply) =>
+      operations.run('setgeometry', async () => {
+        const device = operations.device(request);
+        device.geometry = parseGeometry(request.body.geometry, registry.log);
+        await reply.code(204).send();
       }),
   );
   app.get<KeyRequest & { Querystring: { event?: number } }>(

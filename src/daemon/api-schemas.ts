@@ -219,6 +219,15 @@ export const schemas = {
     body: object({ sector: { type: 'integer', minimum: 0 }, message }, ['sector', 'message']),
     response: answer(record({ answer: string })),
   },
+  geometry: {
+    summary: 'Set the geometry that a BIOS would see',
+    params,
+    querystring: query(),
+    body: object({ geometry: { ...string, description: 'cylinders, heads, sectors and start' } }, [
+      'geometry',
+    ]),
+    response: answer(null, 204),
+  },
   wait: {
     summary: 'Answer when the event number differs from `event`',
     params,

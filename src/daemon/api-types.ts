@@ -18,6 +18,7 @@ export type Operation =
   | 'clear'
   | 'waitevent'
   | 'info'
+  | 'setgeometry'
   | 'attach'
   | 'detach'
   | 'mount'

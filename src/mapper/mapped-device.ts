@@ -11,14 +11,19 @@
  */
 import { DmError } from '../base/error.ts';
 import { errno } from '../base/errno.ts';
+import type { Clock } from '../base/clock.ts';
 import type { Log } from '../base/log.ts';
 import { Mutex } from '../base/mutex.ts';
-import { BioFlag, BioOp, Bio, STATUS_REQUEUE } from '../block/bio.ts';
+import type { Bio } from '../block/bio.ts';
+import { BioFlag, BioOp, STATUS_REQUEUE } from '../block/bio.ts';
 import { plainLimits, type BlockDevice, type ExtentVisitor, type Limits } from '../block/device.ts';
 import { MAPPED_MAJOR } from '../block/open-devices.ts';
 import { BioGate } from './bio-gate.ts';
 import { BioSplitter, type BioOwner } from './bio-splitter.ts';
 import { EventCounter } from './event-counter.ts';
+import type { Geometry } from './geometry.ts';
+import { IoStatistics } from './io-statistics.ts';
+import { submitAfterFlush } from './preflush.ts';
 import type { Table } from './table.ts';
 import { Waiters } from './waiters.ts';
 
@@ -41,6 +46,9 @@ export class MappedDevice implements BlockDevice, BioOwner {
   deferredRemove = false;
   /** For `dmsetup info` only: nothing reads ahead here. Null: as the limits suggest. */
   readAhead: { readonly sectors: number; readonly minimum?: boolean } | null = null;
+  /** As `setgeometry` has set it; nothing here asks for it. */
+  geometry: Geometry | null = null;
+  readonly statistics: IoStatistics;
   readonly #log: Log;
   readonly #control = new Mutex();
   readonly #suspendLock = new Mutex();
@@ -57,8 +65,9 @@ export class MappedDevice implements BlockDevice, BioOwner {
   #onLastClose: (() => void) | null = null;
   #removed = false;
 
-  constructor(minor: number, name: string, uuid: string, log: Log) {
+  constructor(minor: number, name: string, uuid: string, log: Log, clock: Clock) {
     this.minor = minor;
+    this.statistics = new IoStatistics(clock);
     this.dmName = name;
     this.uuid = uuid;
     this.#log = log;
@@ -138,11 +147,13 @@ export class MappedDevice implements BlockDevice, BioOwner {
 
   submit(bio: Bio): void {
     if ((bio.flags & BioFlag.PREFLUSH) !== 0 && bio.op !== BioOp.FLUSH) {
-      this.#flushFirst(bio);
+      submitAfterFlush(this, bio);
       return;
     }
     if (this.#splitter !== null) {
-      if (this.#gate.enter(bio)) this.#splitter.process(bio);
+      if (!this.#gate.enter(bio)) return;
+      if (!this.statistics.isEmpty) this.statistics.begin(bio);
+      this.#splitter.process(bio);
       return;
     }
     if (!this.#removed) {
@@ -151,23 +162,9 @@ export class MappedDevice implements BlockDevice, BioOwner {
     bio.end(errno.EIO);
   }
 
-  /** A flush carrying data: an empty flush, then the data without the mark. */
-  #flushFirst(bio: Bio): void {
-    const flush = new Bio();
-    flush.op = BioOp.FLUSH;
-    flush.onEnd = (ended) => {
-      if (ended.status !== 0) {
-        bio.end(ended.status);
-        return;
-      }
-      bio.flags &= ~BioFlag.PREFLUSH;
-      this.submit(bio);
-    };
-    this.submit(flush);
-  }
-
   bioDone(bio: Bio, status: number): void {
     this.#gate.leave(); // First, so that a submitter that throws is not counted for ever.
+    if (!this.statistics.isEmpty) this.statistics.end(bio, status !== STATUS_REQUEUE);
     if (status !== STATUS_REQUEUE) bio.end(status);
     else if (this.#noflush) this.#gate.keep(bio);
     else bio.end(errno.EIO);

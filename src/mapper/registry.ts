@@ -10,6 +10,7 @@ import { systemClock } from '../base/clock.ts';
 import { DmError } from '../base/error.ts';
 import type { Log } from '../base/log.ts';
 import { MAPPED_MAJOR } from '../block/open-devices.ts';
+import { coreMessage } from './core-messages.ts';
 import { DeviceLookup } from './device-lookup.ts';
 import { MappedDevice, type SuspendOptions } from './mapped-device.ts';
 import { Table } from './table.ts';
@@ -105,7 +106,7 @@ export class Registry {
     if (uuid !== '' && this.find({ uuid }) !== undefined) {
       throw new DmError('EBUSY', `a device with uuid ${uuid} exists`);
     }
-    const device = new MappedDevice(minor, name, uuid, this.log);
+    const device = new MappedDevice(minor, name, uuid, this.log, this.clock);
     device.onLastClose = () => {
       if (device.deferredRemove) void this.#removeDeferred(device);
     };
@@ -342,26 +343,13 @@ export class Registry {
     };
     const [first] = args;
     if (first === undefined || first === '') throw refuse('Empty message received.');
-    if (first.startsWith('@')) return this.#coreMessage(device, args, refuse);
+    if (first.startsWith('@')) return coreMessage(device, args, this.log);
     const table = device.live;
     if (table === null) return '';
     const target = table.findOrNull(sector);
     if (target === null) throw refuse('Target message sector outside device.');
     if (target.message === null) throw refuse('Target type does not support messages');
     return target.message(args);
-  }
-
-  #coreMessage(
-    device: MappedDevice,
-    [word = '', ...rest]: readonly string[],
-    refuse: (text: string) => DmError,
-  ): string {
-    if (word.toLowerCase() !== '@cancel_deferred_remove') {
-      throw refuse(`Unsupported message sent to DM core: ${word}`);
-    }
-    if (rest.length > 0) throw refuse(`Invalid arguments for ${word}`);
-    device.deferredRemove = false;
-    return '';
   }
 }
 

@@ -205,6 +205,8 @@ test('every operation answers as the document says, whether it succeeds or fails
     await refused('POST', `/v1/devices/nosuch/${op}`);
   }
   await tryAttachments();
+  await call('POST', '/v1/devices/v/geometry', { geometry: '10 10 10 0' });
+  await refused('POST', '/v1/devices/v/geometry', { geometry: '10 10 10 1001' });
   await call('POST', '/v1/devices/v/rename', { name: 'w' });
   await call('POST', '/v1/devices/w/rename', { uuid: 'W' });
   await refused('POST', '/v1/devices/w/rename', { name: 'pool' });

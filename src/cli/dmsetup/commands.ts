@@ -10,6 +10,8 @@ export interface Command {
   readonly min: number;
   /** Infinity: any number. */
   readonly max: number;
+  /** Wants the argument for the name, also where an option names the device. */
+  readonly alwaysNamed?: boolean;
   load(): Promise<Run>;
 }
 
@@ -28,7 +30,10 @@ const showLines = (resource: 'status' | 'table') => async (): Promise<Run> => {
 /** Commands by name, with the least and the most arguments. */
 export const commands: ReadonlyMap<string, Command> = new Map<string, Command>([
   ['help', { min: 0, max: 0, load: async () => (await import('./usage.ts')).help }],
-  ['create', { min: 0, max: 2, load: async () => (await import('./create.ts')).create }],
+  [
+    'create',
+    { min: 0, max: 2, alwaysNamed: true, load: async () => (await import('./create.ts')).create },
+  ],
   ['remove', { min: 0, max: any, load: async () => (await import('./devices.ts')).remove }],
   ['remove_all', { min: 0, max: 0, load: async () => (await import('./devices.ts')).removeAll }],
   ['suspend', { min: 0, max: any, load: changeState('suspend') }],
@@ -46,6 +51,15 @@ export const commands: ReadonlyMap<string, Command> = new Map<string, Command>([
   ['wait', { min: 0, max: 2, load: async () => (await import('./devices.ts')).wait }],
   ['mknodes', { min: 0, max: any, load: async () => (await import('./devices.ts')).mknodes }],
   ['wipe_table', { min: 0, max: any, load: async () => (await import('./tables.ts')).wipeTable }],
+  [
+    'setgeometry',
+    {
+      min: 5,
+      max: 5,
+      alwaysNamed: true,
+      load: async () => (await import('./devices.ts')).setGeometry,
+    },
+  ],
   ['splitname', { min: 1, max: 2, load: async () => (await import('./names.ts')).splitname }],
   ['mangle', { min: 0, max: any, load: async () => (await import('./names.ts')).mangle }],
   [

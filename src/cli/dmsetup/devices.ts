@@ -96,6 +96,14 @@ export async function message(context: Context, args: readonly string[]): Promis
   if (answer !== '') print(answer);
 }
 
+/** `setgeometry`. */
+export async function setGeometry(context: Context, args: readonly string[]): Promise<void> {
+  const [device, words] = await oneTarget(context, args, 'No device specified.');
+  // Of five words the first is a name, also where an option names the device.
+  const geometry = words.slice(-4).join(' ');
+  await context.call(device, 'POST', '/geometry', {}, { geometry });
+}
+
 /** `wait`. */
 export async function wait(context: Context, args: readonly string[]): Promise<void> {
   const [device, [eventText]] = await oneTarget(context, args, 'No device specified.');
@@ -116,7 +124,8 @@ export async function mknodes(context: Context, args: readonly string[]): Promis
     try {
       await addNode(context, await context.request<DeviceInfo>('GET', path, query));
     } catch (error) {
-      if (!(error instanceof RequestError)) throw error; // As dmsetup: no such device is no failure.
+      // As for dmsetup, no such device is no failure.
+      if (!(error instanceof RequestError)) throw error;
     }
   }
 }

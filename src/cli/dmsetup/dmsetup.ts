@@ -92,7 +92,7 @@ async function run(options: Options, args: readonly string[], help?: string): Pr
     return 1;
   }
   const named = options.has('uuid') || options.has('minor') ? 1 : 0;
-  const min = word === 'create' ? command.min : Math.max(command.min - named, 0);
+  const min = command.alwaysNamed === true ? command.min : Math.max(command.min - named, 0);
   if (rest.length < min || rest.length > command.max) {
     complain('Incorrect number of arguments.');
     await showCommandUsage(help, word);
