@@ -15,8 +15,8 @@ Devices, in dmsetup's words and with its options:
   create remove remove_all rename          make and remove devices
   load reload clear suspend resume         change their tables
   message wait status table info ls deps   use and look at them
-  targets target-version version mknodes   and wipe_table splitname mangle udevflags udevcookies
-  udevcreatecookie udevreleasecookie       udevcomplete udevcomplete_all
+  targets target-version version mknodes   and wipe_table splitname mangle setgeometry udevflags
+  udevcookies udevcreatecookie             udevreleasecookie udevcomplete udevcomplete_all
   (--json on ls, info, status, table, deps and targets)
 
 Block devices and files:

@@ -13,7 +13,10 @@ import { DaemonProcess, devmapper } from '../helpers/daemon.ts';
 import { repoRoot } from '../helpers/kernel.ts';
 import { run } from '../helpers/programs.ts';
 
-const OWN = ['daemon', 'stop', 'uri', 'parameter', 'thin_check', 'thin_dump'];
+const OWN = [
+  ...['daemon', 'stop', 'uri', 'parameter', 'thin_check', 'thin_dump', 'replay-log', 'links'],
+  ...['attach', 'detach', 'mount', 'unmount', 'attachments'],
+];
 
 let daemon: DaemonProcess;
 before(async () => {

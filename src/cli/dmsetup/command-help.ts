@@ -166,6 +166,10 @@ are changes of a pool's mode, space that runs low, renames; see \`info -c -o eve
     text: 'Replaces tables by one of the same size on which all I/O fails.',
     options: noflush,
   },
+  setgeometry: {
+    synopses: ['<device> <cyl> <head> <sect> <start>'],
+    text: 'Sets the geometry that a BIOS would see. Nothing here asks for it.',
+  },
   splitname: {
     synopses: ['<name> [<subsystem>]'],
     text: 'Shows the parts of an LVM name: volume group, logical volume, layer.',
@@ -183,7 +187,8 @@ are changes of a pool's mode, space that runs low, renames; see \`info -c -o eve
   udevcookies: { synopses: [''], text: NO_UDEV },
   mknodes: {
     synopses: [`[${DEVICE}...]`],
-    text: 'Does nothing: there are no device nodes, devices are served over NBD.',
+    text: `Attaches devices, all or those named, and makes /dev/mapper/NAME, where nodes are wanted (--mknodes,
+or DEVMAPPER_NODES=1). Else it does nothing: devices are served over NBD.`,
   },
   targets: {
     synopses: [''],
