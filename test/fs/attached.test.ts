@@ -121,6 +121,28 @@ test('a device is attached once, and detached unless it is in use', { skip }, as
   });
 });
 
+// It used to wait for nbdfuse, which waited for whoever had the device mounted.
+test(
+  'a daemon that is stopped under a mounted device ends, and says what is lost',
+  { skip },
+  async () => {
+    await inSetting(async ({ mounts, open, run }) => {
+      const daemon = await open();
+      await makeVolume(daemon);
+      const device = await run('attach', 'v');
+      await must('mke2fs', ['-q', '-t', 'ext4', device]);
+      await mounts.mount(device, 'v');
+      assert.equal(await daemon.stop(), 0);
+      assert.match(daemon.log, /cannot detach v: \/dev\/loop\d+ is in use; what its users/);
+      mounts.clear();
+      const next = await open('--restore');
+      assert.match(await run('attach', 'v'), /^\/dev\/loop\d+$/);
+      await run('detach', 'v');
+      assert.equal(await next.stop(), 0);
+    });
+  },
+);
+
 test('a read-only device is attached read-only', { skip }, async () => {
   await inSetting(async ({ open, run }) => {
     const daemon = await open();

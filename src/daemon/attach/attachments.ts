@@ -170,21 +170,25 @@ export class Attachments {
 
   /** Takes all away; what is in use stays, and the log says so. */
   async end(): Promise<void> {
-    for (const device of [...this.#attached.keys()].reverse()) {
-      await this.#tryTo(`detach ${device.dmName}`, () => this.detach(device));
+    for (const [device, { link }] of [...this.#attached].reverse()) {
+      const isDone = await this.#tryTo(`detach ${device.dmName}`, () => this.detach(device));
+      if (!isDone) link.leave();
     }
-    for (const file of [...this.#mounted.keys()]) {
-      await this.#tryTo(`unmount ${file}`, () => this.unmount(file));
+    for (const [filePath, { file }] of [...this.#mounted]) {
+      const isDone = await this.#tryTo(`unmount ${filePath}`, () => this.unmount(filePath));
+      if (!isDone) file.leave();
     }
   }
 
-  async #tryTo(what: string, work: () => Promise<void>): Promise<void> {
+  async #tryTo(what: string, work: () => Promise<void>): Promise<boolean> {
     try {
       await work();
+      return true;
     } catch (error) {
       if (!(error instanceof DmError)) throw error;
       const text = `cannot ${what}: ${error.message}`;
       this.#options.log.pino.error(`${text}; what its users have not written yet is lost`);
+      return false;
     }
   }
 

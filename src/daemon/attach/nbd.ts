@@ -42,8 +42,7 @@ async function attach(subject: Subject): Promise<Link> {
       await syncDevice(device);
       await runProgram('nbd-client', ['-d', device]);
     },
-    // The kernel's client learns no new size while it is connected.
-    resized: async () => undefined,
+    leave: () => undefined,
   };
 }
 

@@ -26,6 +26,8 @@ export interface FuseFile {
   unmount(): Promise<void>;
   /** Resolves when nbdfuse has ended, whoever ended it. */
   readonly ended: Promise<void>;
+  /** Lets this process end before nbdfuse does. */
+  leave(): void;
 }
 
 /**
@@ -62,7 +64,11 @@ export async function mountFile(
     await ended;
     throw error;
   }
-  return { path: file, ended, unmount: () => unmount(mountPoint, child, ended) };
+  const leave = (): void => {
+    child.stderr?.destroy();
+    child.unref();
+  };
+  return { path: file, ended, leave, unmount: () => unmount(mountPoint, child, ended) };
 }
 
 /** Resolves when something is mounted on `mountPoint`: it is then another file system's. */
@@ -120,9 +126,7 @@ async function attach(subject: Subject): Promise<Link> {
       await runProgram('losetup', ['--detach', device]);
       await unmountFile();
     },
-    resized: async () => {
-      await runProgram('losetup', ['--set-capacity', device]);
-    },
+    leave: () => file.leave(),
   };
 }
 

@@ -24,8 +24,8 @@ export interface Link {
   readonly path: string;
   /** Takes it away. Rejects with EBUSY, and nothing changes, while it is in use. */
   undo(): Promise<void>;
-  /** The mapped device has another size. */
-  resized(): Promise<void>;
+  /** The daemon ends, and it cannot be undone: whoever uses it meets errors from now on. */
+  leave(): void;
 }
 
 export interface Way {
