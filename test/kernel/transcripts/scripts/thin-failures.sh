@@ -88,8 +88,9 @@ differs "$BACK" st
 # A flush that waits for it.
 x fresh
 x cut_at 17
-x wr t 0 128 18
-x fsync t
+# In one step: the commit period must not end before it.
+write_and_flush() { wr t 0 128 18; fsync t; }
+x write_and_flush
 differs "$BACK" st
 # 16.47: the transaction id. Metadata can be read, not written: it is on a volume whose blocks are all
 # shared, in a pool that is read-only.
